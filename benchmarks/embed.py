@@ -1,0 +1,100 @@
+"""Turn a pre-training run into an embedded model: fp16 weights, tokenizer, card, and the facts of its making.
+
+`python benchmarks/embed.py RUN bert-mini-es-en`; the weights enter the package only when they are clearly better
+than the last ones, because every version stays in the history.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import record
+import torch
+
+from afina.models.load import load, load_tokenizer
+from afina.train.track import read
+
+FACTS = {"languages": ["es", "en"], "license": "apache-2.0"}
+CARD = """---
+language: [es, en]
+license: apache-2.0
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [afina, bert]
+---
+# afina/bert-mini-es-en
+
+A bilingual BERT-mini (Devlin et al. 2019; shape of Turc et al. 2019: 4 layers, width 256, 4 heads, {vocabulary:,} cased
+WordPiece tokens, 512 positions), Spanish and English, small enough to ship inside a package. Stored in fp16.
+
+**What it is for.** A start for fine-tuning on a laptop without network. It has seen little text: expect it to be well
+below a BERT-base, and compare it with TF-IDF (afina always does).
+
+**Text.** {megabytes:.0f} MB: Spanish parliament sittings, technical documentation, textbooks and novels; English
+Wikipedia, novels, reviews and dialogues. Documents sharing a 13-gram of words with an evaluation set were taken out
+(`benchmarks/results/pretrain-text.json`). Licences of the sources: public domain, CC BY, CC BY-SA, CC0 and Apache-2.0;
+the dialogues and a part of the encyclopedia are CC BY-SA.
+
+**Making.** Masked words (15 %, 80/10/10, drawn anew each epoch) and next sentences; word vectors counted from the text
+as a start (positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on {threads} CPU core(s)
+(bf16 matrix products); rows of 128 tokens, the last tenth of 512. Held-out loss {mlm:.2f} a hidden word
+(accuracy {accuracy:.1%}), next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
+
+**Limits.** Parliament, documentation and novels weigh heavily; there is no news and hardly any informal Spanish. Texts
+of living persons' public speeches are part of the training text. It repeats the biases of its sources.
+"""
+
+
+def main(run: Path, name: str) -> None:
+    """Write the embedded model `name` from the run's best weights."""
+    folder = record.EMBEDDED / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model, tokenizer = (
+        load(run / "best", "AutoModelForPreTraining", dropout=0.1),
+        load_tokenizer(run / "best"),
+    )
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.to(torch.float16).save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)
+    result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    scores = {name: score["value"] for name, score in result["scores"]["validation"].items()}
+    steps = [line for line in read(run / "steps.jsonl") if "loss" in line]
+    curve = [line for line in read(run / "steps.jsonl") if "validation" in line]
+    text = json.loads((record.RESULTS / "pretrain-text.json").read_text(encoding="utf-8"))
+    about = FACTS | {
+        "tokens_seen": result["tokens_seen"],
+        "hours": round(sum(step["seconds"] for step in steps) / 3600, 2),
+        "steps": len(steps),
+        "held_out": scores,
+    }
+    (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    megabytes = sum(source["bytes"] for source in text["text"]["sources"].values()) / 1e6
+    card = CARD.format(
+        vocabulary=len(tokenizer),
+        megabytes=megabytes,
+        tokens=result["tokens_seen"],
+        hours=about["hours"],
+        threads=result.get("threads", 1),
+        mlm=scores["mlm"],
+        accuracy=scores["mlm_accuracy"],
+        nsp=scores["nsp"],
+        nsp_accuracy=scores["nsp_accuracy"],
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    record.save(
+        f"pretrain-{name}",
+        record.about(f"afina pretrain (settings below); python benchmarks/embed.py RUN {name}")
+        | {
+            "result": about,
+            "losses": result["losses"],
+            "tokens_per_s": result["tokens_per_s"],
+            "curve": curve,
+        },
+    )
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
+    print(f"{folder}: {size:.2f} MB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,36 @@
+"""afina: take a language model and your own text all the way, and measure every step.
+
+`run = afina.finetune("opinions.csv", task="classification")`, `run.scores`, `run.bundle.predict([...])`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "finetune": "afina.verbs.finetune",
+    "evaluate": "afina.verbs.evaluate",
+    "predict": "afina.verbs.predict",
+    "pretrain": "afina.verbs.pretrain",
+    "models": "afina.verbs.models",
+    "Run": "afina.train.run",
+    "Bundle": "afina.train.bundle",
+    "AfinaError": "afina.errors",
+    "InputError": "afina.errors",
+    "Interrupted": "afina.errors",
+}
+__all__ = [*_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import afina` alone loads nothing heavy."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("afina")
+    raise AttributeError(f"module 'afina' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE, "__version__"])

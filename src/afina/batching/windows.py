@@ -1,0 +1,80 @@
+"""A corpus cut into rows of one length, each drawn anew every epoch as one segment or a pair."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from afina.data.corpus import Corpus
+
+FOLLOWS, ELSEWHERE, NO_PAIR = 0, 1, -100
+
+
+class Windows:
+    """Stretches of a corpus of at most `room` tokens, each within one document, cut between sentences.
+
+    `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or ELSEWHERE) or ([A], NO_PAIR): half of the pairs are
+    neighbours; for the others B comes from another document and is about as long as the true B, so that its
+    length tells nothing. A sentence longer than `room` is cut. `chosen` [documents] says which documents are in.
+    """
+
+    def __init__(self, corpus: Corpus, room: int, chosen: np.ndarray | None = None):
+        self.corpus, self.room = corpus, room
+        self.chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
+        ends = list(_cut(corpus, room, np.flatnonzero(self.chosen)))
+        self.starts = np.array([start for start, _end in ends], dtype=np.int64)
+        self.ends = np.array([end for _start, end in ends], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair)}
+
+    def lengths(self, special: int = 3) -> list[int]:
+        """Return the tokens of every row, `special` ones added."""
+        return (self.ends - self.starts + special).tolist()
+
+    def _draw(self, index: int, rng: np.random.Generator, pair: bool) -> tuple[list[np.ndarray], int]:
+        start, end = int(self.starts[index]), int(self.ends[index])
+        tokens = self.corpus.tokens
+        if not pair or end - start < 2:
+            return [tokens[start:end]], NO_PAIR
+        sentences = self.corpus.sentences
+        inner = sentences[
+            np.searchsorted(sentences, start, "right") : np.searchsorted(sentences, end, "left")
+        ]
+        middle = int(rng.choice(inner)) if len(inner) else int(rng.integers(start + 1, end))
+        if rng.random() < 0.5:
+            return [tokens[start:middle], tokens[middle:end]], FOLLOWS
+        second = self._elsewhere(start, end - middle, self.room - (middle - start), rng)
+        return [tokens[start:middle], second], ELSEWHERE
+
+    def _elsewhere(self, start: int, like: int, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Return whole sentences from another document, about `like` tokens and at most `most`."""
+        sentences, documents = self.corpus.sentences, self.corpus.documents
+        own = np.searchsorted(documents, np.searchsorted(sentences, start, "right") - 1, "right") - 1
+        while True:
+            first = int(rng.integers(len(sentences) - 1))
+            document = int(np.searchsorted(documents, first, "right")) - 1
+            if document != own and self.chosen[document]:
+                break
+        last_of_document = int(documents[document + 1])
+        begin = int(sentences[first])
+        last = first + int(np.searchsorted(sentences[first + 1 : last_of_document + 1], begin + like)) + 1
+        last = min(last, last_of_document)
+        if last - 1 > first and sentences[last] - begin - like > begin + like - sentences[last - 1]:
+            last -= 1
+        return self.corpus.tokens[begin : min(int(sentences[last]), begin + most)]
+
+
+def _cut(corpus: Corpus, room: int, documents: np.ndarray) -> Iterator[tuple[int, int]]:
+    sentences = np.asarray(corpus.sentences)
+    for document in documents:
+        marks = sentences[corpus.documents[document] : corpus.documents[document + 1] + 1]
+        start, final = int(marks[0]), int(marks[-1])
+        while start < final:
+            fit = int(marks[np.searchsorted(marks, start + room, "right") - 1])
+            end = fit if fit > start else min(start + room, final)
+            yield start, end
+            start = end

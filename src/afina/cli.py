@@ -1,0 +1,205 @@
+"""The command line, made from the verbs' settings; no torch is imported before a verb runs."""
+
+import gettext
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, get_args
+
+import click
+from pydantic.fields import FieldInfo
+
+from afina.errors import AfinaError
+from afina.messages import FOLDER, N_, _, language, use_language
+from afina.names import find, known, unknown
+from afina.settings import Common, flag, knobs
+
+# A verb's sentence, its arguments as the help shows them (`*`: any number), and whether tasks and methods add knobs.
+VERBS: dict[str, tuple[str, list[str], bool]] = {
+    "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), ["DATA|run.toml"], True),
+    "evaluate": (N_("Score a run's model on other rows."), ["RUN", "DATA"], False),
+    "predict": (N_("Ask a run's model."), ["RUN", "*TEXT…|FILE|-"], False),
+    "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*TEXT…"], False),
+    "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*NAME FOLDER"], False),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code that INTERFACE.md promises."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(given: list[str]) -> int:
+    """Run one command: 0 done, 1 a fault of afina, 2 wrong input, 130 interrupted."""
+    try:
+        _speak(given)
+        group = Verbs("afina", params=[_version()], help=_about())
+        return group.main(given, "afina", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as help_:
+        click.echo(help_.format_message())
+        return 0
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "afina"
+        return _fail(f"{_usage(error)} {_('See {command} --help.').format(command=command)}", 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail(_("Interrupted."), 130)
+    except AfinaError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class Verbs(click.Group):
+    """The verbs; the flags of one are made when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return _command(name, *VERBS[name]) if name in VERBS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(name, _(sentence)) for name, (sentence, *_rest) in VERBS.items()])
+
+
+def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> click.Command:
+    fields = dict(knobs(find("verbs", verb)))
+    if has_task:
+        for folder in ("tasks", "methods"):
+            for name in known(folder):
+                fields = knobs(find(folder, name)) | fields
+    elif verb == "pretrain":
+        fields |= {name: field for name, field in knobs(find("tasks", "masked_lm")).items() if name != "text"}
+    params: list[click.Parameter] = [
+        click.Argument(
+            [f"argument{i}"], nargs=-1 if name[0] == "*" else 1, metavar=name.lstrip("*"), required=False
+        )
+        for i, name in enumerate(arguments)
+    ]
+    params += [_option(name, field) for name, field in (fields | knobs(Common)).items()]
+    params.append(
+        click.Option(["--json", "as_json"], is_flag=True, help=_("Print one JSON object on one line."))
+    )
+
+    def callback(**values: Any) -> int:
+        return _call(verb, arguments, values)
+
+    return click.Command(verb, params=params, help=_(sentence), callback=callback, no_args_is_help=True)
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    """Return the flag of one setting; its value is checked where the setting is defined, not here."""
+    sentence = _(field.description or "")
+    if field.annotation is bool:
+        spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if field.default else flag(name)
+        return click.Option([spelling, name], is_flag=True, default=None, help=sentence)
+    choices = [
+        choice for kind in (field.annotation, *get_args(field.annotation)) for choice in _choices(kind)
+    ]
+    if name in ("task", "method"):
+        choices = known(f"{name}s")
+    if field.default is not None and field.default != ():
+        sentence += " " + _("[default: {default}]").format(default=field.default)
+    return click.Option([flag(name), name], metavar="|".join(choices) or _metavar(field), help=sentence)
+
+
+def _choices(kind: Any) -> list[str]:
+    return [choice for choice in get_args(kind) if isinstance(choice, str)]
+
+
+def _metavar(field: FieldInfo) -> str:
+    kinds = {field.annotation, *get_args(field.annotation)}
+    return _("NUMBER") if kinds & {int, float} else _("TEXT")
+
+
+def _call(verb: str, arguments: list[str], values: dict[str, Any]) -> int:
+    """Call the verb's function and print what it returns."""
+    as_json = values.pop("as_json")
+    positional: list[Any] = []
+    for i, name in enumerate(arguments):
+        value = values.pop(f"argument{i}")
+        if name[0] != "*" and value is None:
+            raise click.UsageError(_("{name} is missing.").format(name=name))
+        positional += value if name[0] == "*" else [value]
+    settings = {name: value for name, value in values.items() if value is not None}
+    function: Callable[..., Any] = getattr(import_module(f"afina.verbs.{verb}"), verb)
+    found = function(*positional, **settings | {"lang": language()})
+    if found is None or int(os.environ.get("RANK", "0")) > 0:
+        return 0
+    found = getattr(found, "result", found)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        from afina.report import console
+
+        getattr(console, verb)(found)
+    return 0
+
+
+def _speak(given: list[str]) -> None:
+    """Choose the language before the help is made; click's own words come from the same catalogue."""
+    asked = None
+    for i, word in enumerate(given):
+        if word == "--lang" and i + 1 < len(given):
+            asked = given[i + 1]
+        elif word.startswith("--lang="):
+            asked = word.removeprefix("--lang=")
+    use_language(None)
+    os.environ["LANGUAGE"] = use_language(asked)
+    gettext.bindtextdomain("afina", str(FOLDER))
+    gettext.textdomain("afina")
+
+
+def _usage(error: click.UsageError) -> str:
+    """Say what is wrong with the command line, with the nearest name."""
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        options = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]
+        return unknown(error.option_name, options, "options")
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        return unknown(error.command_name, list(VERBS), "verbs")
+    return error.format_message()
+
+
+def _fail(sentence: str, code: int) -> int:
+    click.echo(sentence, err=True)
+    return code
+
+
+def _about() -> str:
+    return _(
+        "Take a language model and your own text all the way: fine-tune, measure, predict; offline if you like."
+    )
+
+
+def _version() -> click.Option:
+    def show(context: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            from afina import __version__
+
+            click.echo(__version__)
+            context.exit()
+
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help=_("Show the version."),
+    )
+
+
+# Click's own words, so that the catalogue holds them.
+CLICK = [
+    N_("Options"),
+    N_("Commands"),
+    N_("Usage:"),
+    N_("Positional arguments"),
+    N_("Show this message and exit."),
+    N_("Missing command."),
+    N_("Option {name!r} does not take a value."),
+]

@@ -1,0 +1,183 @@
+"""Which column holds the text and which the label, by name and, where no name tells, by content."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from afina import names
+from afina.core import Table
+from afina.errors import InputError
+from afina.messages import _
+
+Role = Literal["text", "label"]
+
+# Plain names (lower case, no accents), the likeliest first.
+KNOWN: dict[Role, tuple[str, ...]] = {
+    "text": (
+        *("text", "texto", "texts", "textos", "review", "resena", "sentence", "oracion", "frase"),
+        *("message", "mensaje", "comment", "comentario", "tweet", "tuit", "opinion", "utterance", "content"),
+        *("contenido", "body", "cuerpo", "document", "documento", "description", "descripcion", "sms"),
+        *("query", "consulta", "question", "pregunta", "post", "publicacion", "article", "articulo"),
+        *("sentence1", "text1", "texto1", "premise", "premisa"),
+    ),
+    "label": (
+        *("label", "etiqueta", "labels", "etiquetas", "class", "clase", "category", "categoria"),
+        *("sentiment", "sentimiento", "intent", "intencion", "target", "objetivo", "emotion", "emocion"),
+        *("polarity", "polaridad", "topic", "tema", "tag", "type", "tipo", "clasificacion", "annotation"),
+        *("rating", "stars", "estrellas", "valoracion", "score", "puntuacion"),
+    ),
+}
+# Columns of few values that say something else about a row.
+OTHER = frozenset(
+    (
+        *("id", "index", "indice", "idx", "split", "particion", "partition", "fold", "set", "conjunto"),
+        *("lang", "language", "idioma", "lengua", "source", "fuente", "origen", "domain", "file", "archivo"),
+        *(
+            "fichero",
+            "date",
+            "fecha",
+            "time",
+            "hora",
+            "year",
+            "ano",
+            "anio",
+            "month",
+            "mes",
+            "user",
+            "usuario",
+        ),
+        *(
+            "author",
+            "autor",
+            "country",
+            "pais",
+            "region",
+            "city",
+            "ciudad",
+            "gender",
+            "genero",
+            "sex",
+            "sexo",
+        ),
+        *("age", "edad", "length", "longitud"),
+    )
+)
+FLAG = {"text": "--text", "label": "--label"}
+MAX_LABELS = 200
+
+
+def guess(table: Table, role: Role, named: str | None = None, taken: Collection[str] = ()) -> str:
+    """Return the column that holds `role`: `named` if given, else by its name, else by its content.
+
+    `taken` are columns that serve another role and are not guessed. By content the text is the column with
+    the longest strings, the label the only one with few, repeated values. Raises InputError, with the
+    nearest name, where `named` is no column, and with all columns where the guess is not clear.
+    """
+    if named is not None:
+        if named not in table.columns:
+            raise InputError(names.unknown(named, list(table.columns), "columns"))
+        return named
+    free = [column for column in table.columns if column not in taken]
+    by_name = _by_name(free, role)
+    if by_name is not None:
+        return by_name
+    return _text(table, free) if role == "text" else _label(table, free)
+
+
+def why(column: str, role: Role) -> str:
+    """Say in a few words what `guess` went by when it chose `column` for `role`."""
+    if _by_name([column], role) is not None:
+        return _("by its name")
+    if role == "text":
+        return _("it holds the longest texts")
+    return _("it holds few different values")
+
+
+def is_known(name: str) -> bool:
+    """Return whether a column of this name is usual, in English or Spanish: text, etiqueta, id, idioma …"""
+    return plain(name) in OTHER or any(plain(name) in known for known in KNOWN.values())
+
+
+def plain(name: str) -> str:
+    """Return the name in lower case, without accents, words joined by `_`: `Reseña útil` → `resena_util`."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub(r"[\W_]+", "_", letters).strip("_")
+
+
+def label_text(value: Any) -> str | None:
+    """Return a label's one spelling, None where there is no label (None, blank, NaN).
+
+    Strings keep their spelling but for blanks around them and the Unicode form (NFC); true and false are
+    written as in JSON; whole floats as integers, since one missing value turns pandas' integers into floats.
+    Raises InputError for a list.
+    """
+    if value is None or value != value:  # NaN alone differs from itself
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (list, tuple, dict)):
+        sentence = _("A row has the label {value}; here a row must have one label, not several.")
+        raise InputError(sentence.format(value=value))
+    return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def _by_name(columns: Sequence[str], role: Role) -> str | None:
+    by_plain = {plain(column): column for column in reversed(columns)}
+    for known in KNOWN[role]:
+        if known in by_plain:
+            return by_plain[known]
+    # Then a name with such a word at its end or beginning: `review_text`, `texto limpio`, `CustomerMessage`.
+    words = {column: plain(re.sub(r"([a-z])([A-Z])", r"\1_\2", column)).split("_") for column in columns}
+    words = {column: parts for column, parts in words.items() if not OTHER.intersection(parts)}
+    for place in (-1, 0):
+        for known in KNOWN[role]:
+            for column, parts in words.items():
+                if parts[place] == known:
+                    return column
+    return None
+
+
+def _text(table: Table, columns: Sequence[str]) -> str:
+    sample = table.rows[:: max(1, len(table.rows) // 1000)]
+    lengths = {}
+    for column in _without_others(columns):
+        values = [row[column] for row in sample if isinstance(row[column], str) and row[column].strip()]
+        if sum(len(value.split()) > 1 for value in values) > 0.3 * len(sample):
+            lengths[column] = sum(map(len, values)) / len(sample)
+    if not lengths:
+        raise InputError(_unclear(table, "text"))
+    return max(lengths, key=lambda column: lengths[column])
+
+
+def _label(table: Table, columns: Sequence[str]) -> str:
+    text = _by_name(columns, "text")
+    likely = [column for column in _without_others(columns) if column != text]
+    likely = [column for column in likely if _few_values([row[column] for row in table.rows])]
+    if len(likely) != 1:
+        raise InputError(_unclear(table, "label"))
+    return likely[0]
+
+
+def _without_others(columns: Sequence[str]) -> list[str]:
+    return [column for column in columns if not OTHER.intersection(plain(column).split("_"))]
+
+
+def _few_values(values: list[Any]) -> bool:
+    if any(isinstance(value, (list, dict)) for value in values):
+        return False
+    labels = [label for label in map(label_text, values) if label is not None]
+    distinct = len(set(labels))
+    return 2 <= distinct <= min(MAX_LABELS, len(labels) / 2) and max(map(len, labels)) <= 100
+
+
+def _unclear(table: Table, role: Role) -> str:
+    sentences = {
+        "text": _("It is not clear which column of {source} holds the text."),
+        "label": _("It is not clear which column of {source} holds the label."),
+    }
+    sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
+    return sentence.format(source=table.source, flag=FLAG[role], all=", ".join(table.columns))

@@ -1,0 +1,170 @@
+"""A file, a folder or a data set's name to a table."""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from afina.core import Table
+from afina.data import columns, delimited, encoding, folder, hub, json_rows, records
+from afina.errors import InputError
+from afina.messages import N_, _
+
+PACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\x00": lzma.decompress,
+}
+PACKED_ENDINGS = (".gz", ".bz2", ".xz")
+PARQUET = b"PAR1"
+TEXT_FORMATS: dict[str, Callable[[str, str, list[str]], Table]] = {
+    ".csv": delimited.parse,
+    ".tsv": delimited.parse,
+    ".tab": delimited.parse,
+    ".json": json_rows.parse_json,
+    ".jsonl": json_rows.parse_jsonl,
+    ".ndjson": json_rows.parse_jsonl,
+}
+TABLES = (*TEXT_FORMATS, ".txt", ".parquet")
+ENDINGS = tuple(ending + packed for ending in TABLES for packed in ("", *PACKED_ENDINGS))
+# How a file begins that is no table, and what to do about it.
+OTHERS = {
+    b"PK\x03\x04": N_("{source} is an Excel workbook or a zip archive. Save the sheet as CSV, or unpack it."),
+    b"\xd0\xcf\x11\xe0": N_("{source} is an old Excel workbook. Save the sheet as CSV (UTF-8)."),
+    b"(\xb5/\xfd": N_("{source} is compressed with zstd. Unpack it, or compress it as .gz, .bz2 or .xz."),
+    b"7z\xbc\xaf": N_("{source} is a 7z archive. Unpack it and give the table in it."),
+    b"%PDF": N_("{source} is a PDF. Give a table: CSV, JSON, JSONL or Parquet."),
+    b"\x80\x02": N_(
+        "{source} is a Python pickle, which can run code and is not opened. Save it as CSV or Parquet."
+    ),
+    b"ARROW1": N_(
+        "{source} is an Arrow file. Save it as Parquet, or give the folder that save_to_disk wrote."
+    ),
+}
+OTHERS |= dict.fromkeys((b"\x80\x03", b"\x80\x04", b"\x80\x05"), OTHERS[b"\x80\x02"])
+
+
+def read(source: str | Path, *, offline: bool = False) -> Table:
+    """Return the table in a file or folder, or in the Hugging Face data set of that name.
+
+    CSV, TSV, JSON, JSONL, Parquet, plain text (one text a line, column `text`), each also as .gz, .bz2 or
+    .xz; a folder of text files by label; what `save_to_disk` wrote. Values of delimited text are strings,
+    others keep their types. `notes` say what a person should check. With `offline` no name is looked up.
+    Raises InputError for whatever is no table.
+    """
+    path, name = Path(source).expanduser(), str(source)
+    try:
+        if path.is_dir():
+            return hub.saved(path, name) if hub.is_saved(path) else folder.read(path, name, ENDINGS)
+        if path.exists():
+            return _file(path, name)
+        close = _close(path)
+    except OSError as error:
+        sentence = _("{source} cannot be read: {reason}.")
+        raise InputError(sentence.format(source=name, reason=error.strerror or error)) from error
+    hint = "" if close is None else " " + _("Did you mean '{close}'?").format(close=close)
+    is_name = hub.NAME.fullmatch(name) and not name.lower().endswith(ENDINGS)
+    missing = _("There is no file or folder '{name}'.").format(name=name) + hint
+    if not is_name or (close is not None and close.stem == path.name):
+        raise InputError(missing)
+    if offline:
+        sentence = _("With --offline no data set of that name is looked up on the Hugging Face Hub.")
+        raise InputError(f"{missing} {sentence}")
+    try:
+        return hub.fetch(name)
+    except InputError as error:
+        raise InputError(f"{error}{hint}") from error
+
+
+def _close(path: Path) -> Path | None:
+    """Return the likeliest other name for a file that does not exist."""
+    if not path.parent.is_dir():
+        return None
+    names = {other.name.casefold(): other for other in path.parent.iterdir()}
+    close = get_close_matches(path.name.casefold(), names, 1, 0.7)
+    return names[close[0]] if close else None
+
+
+def _file(path: Path, source: str) -> Table:
+    data = path.read_bytes()
+    for start, unpack in PACKED.items():
+        if data.startswith(start):
+            data = _unpacked(data, unpack, source)
+    if not data.strip():
+        raise InputError(_("{source} is empty.").format(source=source))
+    if data.startswith(PARQUET):
+        return _parquet(data, source)
+    for start, sentence in OTHERS.items():
+        if data.startswith(start):
+            raise InputError(_(sentence).format(source=source))
+    if data[257:262] == b"ustar":
+        raise InputError(
+            _("{source} is a tar archive. Unpack it and give the table in it.").format(source=source)
+        )
+
+    text, notes = encoding.decode(data, source)
+    if not text.strip():
+        raise InputError(_("{source} is empty.").format(source=source))
+    name = path.name.lower()
+    for packed in PACKED_ENDINGS:
+        name = name.removesuffix(packed)
+    ending = Path(name).suffix
+    if ending == ".parquet":
+        raise InputError(_("{source} is no Parquet file, whatever its name says.").format(source=source))
+    if ending in TEXT_FORMATS:
+        return TEXT_FORMATS[ending](text, source, notes)
+    return _unknown(text, source, notes, plain=ending == ".txt")
+
+
+def _unpacked(data: bytes, unpack: Callable[[bytes], bytes], source: str) -> bytes:
+    try:
+        return unpack(data)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        sentence = _("{source} is a broken archive ({reason}). Fetch or compress it again.")
+        raise InputError(sentence.format(source=source, reason=error)) from error
+
+
+def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
+    """Read what the ending does not tell: JSON, a table, or with `plain` one text a line."""
+    start = text.lstrip()[:1]
+    if not plain and start in ("{", "["):
+        return (json_rows.parse_json if start == "[" else json_rows.parse_jsonl)(text, source, notes)
+    delimiter = delimited.find_delimiter(text)
+    header = text.lstrip("\n\r").split("\n", 1)[0].split(delimiter)
+    # A line of text may hold a comma and such a word; a header holds usual names only.
+    if delimiter and (not plain or all(map(columns.is_known, header))):
+        return delimited.parse(text, source, notes)
+    if plain:
+        # Not splitlines, which also cuts at signs within a line (U+2028, form feed, 0x85).
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return records.table([{"text": line} for line in lines if line.strip()], source, notes)
+    sentence = _("It is not clear what {source} holds. Give it the ending of its form: {endings}.")
+    raise InputError(sentence.format(source=source, endings=", ".join(TABLES)))
+
+
+def _parquet(data: bytes, source: str) -> Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(pyarrow.BufferReader(data)).read()
+    except (pyarrow.ArrowException, OSError) as error:
+        sentence = _("{source} is a broken Parquet file ({reason}). Write it again.")
+        raise InputError(sentence.format(source=source, reason=str(error).split("\n")[0])) from error
+    # pandas keeps its own row numbers as a column.
+    table = table.select(
+        [index for index, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
+    )
+    for name in table.column_names:
+        if table.column_names.count(name) > 1:
+            sentence = _("{source} has more than one column '{name}'. Give each a name of its own.")
+            raise InputError(sentence.format(source=source, name=name))
+    rows = table.to_pylist()
+    if b"huggingface" in (table.schema.metadata or {}):
+        from datasets import Features
+
+        rows = hub.with_label_names(rows, Features.from_arrow_schema(table.schema))
+    return records.table(rows, source, notes=[])

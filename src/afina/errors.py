@@ -1,0 +1,24 @@
+"""Every error that afina raises on purpose.
+
+AfinaError            anything below; exit code 1
+├── InputError        the data, a setting or a folder is wrong: what, where, what to do; exit code 2
+└── Interrupted       stopped by the person (Ctrl-C) or the system (SIGTERM); the run can be resumed; exit code 130
+"""
+
+
+class AfinaError(Exception):
+    """Base of all errors that afina raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(AfinaError):
+    """The person's data or a setting is wrong; the message says what, where and what to do about it."""
+
+    exit_code = 2
+
+
+class Interrupted(AfinaError):
+    """The work was stopped from outside after its state had been saved."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""How the model may change: one method a file, named after it; `_name.py` files are no methods."""

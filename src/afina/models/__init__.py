@@ -1,0 +1,1 @@
+"""Language models: finding, loading and building them, their tokenizers and heads."""

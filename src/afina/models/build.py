@@ -1,0 +1,34 @@
+"""A new BERT by the name of its size."""
+
+from typing import Any
+
+from torch import nn
+
+SHAPES = {  # layers, width: the miniatures of Turc et al. (2019)
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+}
+
+
+def bert(shape: str, vocab_size: int, positions: int = 512, dropout: float = 0.0) -> nn.Module:
+    """Return a `BertForPreTraining` of the named shape with fresh weights (Devlin et al. 2019).
+
+    Attention dropout is 0: it forces the slow attention path and smaller models do not need it.
+    """
+    from transformers import BertConfig, BertForPreTraining
+
+    layers, width = SHAPES[shape]
+    config: Any = BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(2, width // 64),
+        intermediate_size=4 * width,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=0.0,
+    )
+    return BertForPreTraining(config)

@@ -1,0 +1,98 @@
+"""From a model's name to a folder: an embedded one, a folder of the person's, or one of the Hugging Face Hub."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.names import unknown
+
+EMBEDDED = Path(__file__).parent / "embedded"
+DEFAULT = "afina/bert-mini-es-en"
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never a pickle, never code
+
+
+def embedded() -> list[str]:
+    """Return the names of the models that ship with afina."""
+    folders = EMBEDDED.iterdir() if EMBEDDED.is_dir() else ()
+    return sorted(f"afina/{folder.name}" for folder in folders if (folder / "config.json").is_file())
+
+
+def find(name: str, *, offline: bool = False) -> Path:
+    """Return the folder that holds the model `name`, fetched from the Hub where it must be.
+
+    Raises InputError where there is no such model, where its weights are pickled, or where the Hub cannot be
+    reached.
+    """
+    if name.startswith("afina/"):
+        if name not in embedded():
+            raise InputError(unknown(name, embedded(), "models"))
+        return EMBEDDED / name.removeprefix("afina/")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder)
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(_("{name} is no folder with a model.").format(name=name) + " " + _choices())
+    return _checked(
+        _from_hub(name, offline=offline or os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""))
+    )
+
+
+def shape(folder: Path) -> dict[str, Any]:
+    """Return the model's `config.json`; InputError where it cannot be read."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            _("{folder}/config.json cannot be read: {reason}.").format(folder=folder, reason=error)
+        ) from None
+
+
+def _checked(folder: Path) -> Path:
+    """Return `folder` where it holds a model in safetensors."""
+    if not (folder / "config.json").is_file():
+        if (folder / "best" / "config.json").is_file():
+            return _checked(folder / "best")
+        raise InputError(
+            _("{folder} holds no model: config.json is missing.").format(folder=folder) + " " + _choices()
+        )
+    shape(folder)
+    if any(folder.glob("*.safetensors")):
+        return folder
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt")):
+        raise InputError(
+            _(
+                "The weights in {folder} are pickled, and a pickle can run any code when it is read, so afina does not "
+                'open it. If you trust its source, convert it once: python -c "from transformers import AutoModel; '
+                "AutoModel.from_pretrained('{folder}').save_pretrained('{folder}-safe')\", and copy the tokenizer files."
+            ).format(folder=folder)
+        )
+    raise InputError(_("{folder} holds no weights (*.safetensors).").format(folder=folder))
+
+
+def _from_hub(name: str, *, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=WANTED, local_files_only=offline))
+    except HFValidationError:
+        raise InputError(_("'{name}' is no name of a model.").format(name=name) + " " + _choices()) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response is not None:
+            reason = _("The Hub has no model '{name}' that you may read ({code}).").format(
+                name=name, code=error.response.status_code
+            )
+        else:
+            reason = _(
+                "The model '{name}' is not on this machine and the Hugging Face Hub cannot be reached."
+            ).format(name=name)
+        raise InputError(reason + " " + _choices()) from None
+
+
+def _choices() -> str:
+    return _("Name a folder, a model of the Hub, or one that ships with afina: {all}.").format(
+        all=", ".join(embedded())
+    )

@@ -1,0 +1,36 @@
+"""Where a model keeps its parts: the backbone, the vocabulary head, the next-sentence head.
+
+The one place that knows the inside of transformers' model classes.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`."""
+    backbone = model.get_submodule(str(model.base_model_prefix))
+    known = inspect.signature(backbone.forward).parameters
+    wanted = ("input_ids", "attention_mask", "token_type_ids")
+    return backbone(**{name: tensors[name] for name in wanted if name in tensors and name in known})[0]
+
+
+def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
+    for path in ("cls.predictions", "lm_head", "cls", "generator_lm_head"):
+        try:
+            return model.get_submodule(path)(hidden)
+        except AttributeError:
+            continue
+    raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+
+
+def next_sentence(model: nn.Module, hidden: Tensor) -> Tensor | None:
+    """Return the logits [rows, 2] of BERT's next-sentence head (0: B follows A), None where there is none."""
+    try:
+        head = model.get_submodule("cls.seq_relationship")
+    except AttributeError:
+        return None
+    return head(model.get_submodule("bert.pooler")(hidden))

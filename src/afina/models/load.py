@@ -1,0 +1,130 @@
+"""Models and tokenizers as transformers' own classes, always in float32 and never from a pickle."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from afina.errors import InputError
+from afina.messages import _
+
+# What the field calls its dropouts; those of the attention stay as they are (0 unless asked: see `load`).
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "dropout_rate",
+    "mlp_dropout",
+    "embedding_dropout",
+)
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+
+
+def load(
+    folder: Path,
+    head: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    random_weights: bool = False,
+    dropout: float | None = None,
+) -> nn.Module:
+    """Return the model of `folder` with the head `AutoModelFor…` in float32 (the file may hold fp16).
+
+    `config` is laid over the model's own (number and names of labels). With `random_weights` only the shape is
+    taken. `dropout` sets every dropout but that of the attention, which is always 0 in training here: it forces
+    the slow attention path on CPU. Raises InputError where the folder's model has no such head.
+    """
+    settings = load_config(folder, config)
+    for name in ATTENTION_DROPOUTS:
+        if getattr(settings, name, None):
+            setattr(settings, name, 0.0)
+    if dropout is not None:
+        for name in DROPOUTS:
+            if isinstance(getattr(settings, name, None), (int, float)):
+                setattr(settings, name, dropout)
+    auto = getattr(transformers, head)
+    with _quiet():
+        try:
+            if random_weights:
+                return auto.from_config(settings, dtype=torch.float32)
+            return auto.from_pretrained(folder, config=settings, dtype=torch.float32, use_safetensors=True)
+        except (ValueError, KeyError) as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise InputError(
+                _(
+                    "A model of the kind '{kind}' cannot be used for this task: transformers has no {head} for it."
+                ).format(kind=settings.model_type, head=head)
+            ) from None
+        except OSError as error:
+            raise InputError(
+                _("The model in {folder} cannot be read: {reason}").format(folder=folder, reason=error)
+            ) from None
+
+
+def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
+    """Return the model's configuration with `config` laid over it."""
+    try:
+        settings: Any = AutoConfig.from_pretrained(folder, **(config or {}))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            _("The model in {folder} cannot be read: {reason}").format(
+                folder=folder, reason=str(error).split("\n")[0]
+            )
+        ) from None
+    _pad_token(settings)
+    return settings
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of `folder`, with a padding token in any case."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            _("The tokenizer in {folder} cannot be read: {reason}").format(
+                folder=folder, reason=str(error).split("\n")[0]
+            )
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def longest(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens a row may have, special ones counted, by the model's positions and tokenizer."""
+    positions = (
+        getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
+    )
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= 2  # their positions begin after the padding's
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def _pad_token(config: Any) -> None:
+    """Decoder heads look for the padding token to find a row's end; many decoders have none of their own."""
+    if getattr(config, "pad_token_id", None) is None and getattr(config, "eos_token_id", None) is not None:
+        eos = config.eos_token_id
+        config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports a fresh head as a defect of the file; here it is what was asked for."""
+    from transformers import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

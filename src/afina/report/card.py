@@ -1,0 +1,71 @@
+"""The model card: what somebody must know who is handed the weights and nothing else."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from afina.report import page, words
+from afina.report.record import Record
+
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LANGUAGES = re.compile(r"afina/.*?((?:-[a-z]{2})+)")
+
+
+def write(run: Path, folder: Path) -> None:
+    """Write the card of `run` as `folder/README.md`, in the current language.
+
+    Holds labels and figures but no text of the data. Raises InputError where `run` holds no run.
+    """
+    record = Record.of(run)
+    body = (
+        page.environment(html=False)
+        .get_template("card.md.j2")
+        .render(record=record, verdict=words.verdict(record), base=_base_model(record))
+    )
+    page.save(folder / "README.md", f"---\n{_front_matter(record)}\n---\n\n{body}")
+
+
+def _front_matter(record: Record) -> str:
+    """Return the YAML that the Hub reads; what is not known is left out rather than guessed."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = Path(str(record.settings.get("data") or record.path.name)).name
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split=record.part,
+            metric_type=metric,
+            metric_name=words.METRICS.get(metric, metric),
+            metric_value=round(figure["value"], 4),
+        )
+        for metric, figure in record.scores.items()
+        if figure.get("value") is not None
+    ]
+    card = ModelCardData(
+        language=_languages(record),
+        license="unknown",  # the Hub's own word where nobody has chosen one
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=_base_model(record),
+        tags=["afina", *([record.results["method"]] if record.results.get("method") else [])],
+        model_name=record.path.resolve().name if results else None,
+        eval_results=results or None,
+    )
+    return card.to_yaml()
+
+
+def _base_model(record: Record) -> str | None:
+    """Return the model's name where it is one: a folder on this machine or fresh weights have none."""
+    model = record.model
+    fresh: Any = record.settings.get("random_weights")
+    if fresh or not model or not HUB_NAME.fullmatch(model) or Path(model).exists():
+        return None
+    return model
+
+
+def _languages(record: Record) -> list[str] | None:
+    """Return the languages of an embedded model, which its name ends with; others are not known here."""
+    found = LANGUAGES.fullmatch(record.model or "")
+    return found.group(1).strip("-").split("-") if found else None

@@ -1,0 +1,102 @@
+"""What a command prints for a person when its work is done: one function a verb."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from afina.messages import _
+from afina.report.numbers import interval, number
+from afina.report.words import METRICS
+
+
+def finetune(result: dict[str, Any]) -> None:
+    """Print the scores beside the baselines, the verdict, and where the report lies."""
+    _scores(result)
+    fitting = result["details"].get("fitting") or {}
+    for sentence in fitting.get("words", []):
+        _print(sentence)
+    _print(_("The model: {path}/best").format(path=result["run"]))
+    _print(_("The report: {path}/report.html").format(path=result["run"]))
+
+
+def evaluate(result: dict[str, Any]) -> None:
+    """Print the scores of a run on other rows."""
+    _scores(result)
+
+
+def predict(answers: list[dict[str, Any]]) -> None:
+    """Print one line an input: the answer and how sure the model is."""
+    for answer in answers:
+        sure = answer.get("probability", answer.get("score"))
+        _print(f"{answer['prediction']}\t{number(sure, 3)}")
+
+
+def pretrain(result: dict[str, Any]) -> None:
+    """Print what was seen and learnt."""
+    _print(
+        _("{tokens} tokens seen, {speed} tokens/s ({share:.0%} of the matrix peak).").format(
+            tokens=result["tokens_seen"], speed=result["tokens_per_s"], share=result["share_of_peak"]
+        )
+    )
+    for name, value in result["losses"]["validation"].items():
+        _print(_("Held-out loss, {name}: {value:.3f}").format(name=name, value=value))
+    _print(_("The model: {path}/best").format(path=result["run"]))
+
+
+def models(found: list[dict[str, Any]]) -> None:
+    """Print the models, or where one was saved."""
+    for model in found:
+        if "folder" in model:
+            _print(_("{name} lies in {folder} ({mb} MB).").format(**model))
+        else:
+            languages = ", ".join(model["languages"] or ["?"])
+            _print(
+                f"{model['name']}\t{model['mb']} MB\t{languages}\t{model['license'] or '?'}\t{model['where']}"
+            )
+
+
+def _scores(result: dict[str, Any]) -> None:
+    part = "test" if result["scores"].get("test") else "validation"
+    ours = result["scores"][part]
+    table = Table(
+        title=_("Scores on the test part") if part == "test" else _("Scores on the validation part")
+    )
+    table.add_column("")
+    table.add_column(_("model"), justify="right")
+    rivals = {name: scores[part] for name, scores in result["baselines"].items() if scores.get(part)}
+    for name in rivals:
+        table.add_column(name, justify="right")
+    for metric in ours:
+        cells = [_cell(each.get(metric)) for each in (ours, *rivals.values())]
+        table.add_row(_(METRICS.get(metric, metric)), *cells)
+    Console().print(table)
+    for gap in result["details"]["differences"].get(part, []):
+        _print(difference(gap))
+
+
+def difference(gap: dict[str, Any]) -> str:
+    """Say in plain words how the model compares with one baseline."""
+    words = {
+        "better": _("The model is better than {name} by {value} ({range})."),
+        "worse": _("The model is worse than {name} by {value} ({range})."),
+        "no difference shown": _("No difference shown between the model and {name} ({value}, {range})."),
+    }
+    value = number(
+        gap["difference"] if gap["decision"] == "no difference shown" else abs(gap["difference"]), 3
+    )
+    sign = -1 if gap["decision"] == "worse" else 1
+    low, high = sorted((sign * gap["low"], sign * gap["high"]))
+    return words[gap["decision"]].format(name=gap["b"], value=value, range=interval(low, high))
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if not score:
+        return ""
+    if score["low"] is None:
+        return number(score["value"])
+    return f"{number(score['value'], 3)} ({interval(score['low'], score['high'])})"
+
+
+def _print(line: str) -> None:
+    Console(soft_wrap=True).print(line, highlight=False, markup=False)

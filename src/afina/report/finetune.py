@@ -1,0 +1,57 @@
+"""The report of a fine-tuning run: one HTML page that needs nothing but itself."""
+
+import heapq
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from afina.report import charts, page, words
+from afina.report.record import Record
+
+EXAMPLES = 10
+SHORT = 240
+LONG = 5000
+MANY_CLASSES = 20
+
+
+def write(run: Path) -> Path:
+    """Write `report.html` into the run's folder, in the current language, and return its path.
+
+    Reads nothing but the folder; the same folder always gives the same page. Raises InputError where it
+    holds no run.
+    """
+    record = Record.of(run)
+    wrong, right = _examples(record)
+    text = (
+        page.environment(html=True)
+        .get_template("finetune.html.j2")
+        .render(
+            record=record,
+            verdict=words.verdict(record),
+            dots=charts.dots(record),
+            curves=[(curve, charts.describe(curve)) for curve in charts.curves(record)],
+            confusion=charts.confusion(record),
+            wrong=wrong,
+            right=right,
+            address=record.address,
+            shell=shlex.quote,
+            literal=lambda text: json.dumps(text, ensure_ascii=False),
+            css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            many=len(record.labels) > MANY_CLASSES,
+            short=SHORT,
+            long=LONG,
+        )
+    )
+    page.save(run / "report.html", text)
+    return run / "report.html"
+
+
+def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the wrong and the right answers that the model was surest of, the surest first."""
+    rows = list(record.predictions())
+    found = []
+    for is_right in (False, True):
+        chosen = (row for row in rows if (row["label"] == row["prediction"]) is is_right)
+        found.append(heapq.nlargest(EXAMPLES, chosen, key=lambda row: (row["probability"], -row["row"])))
+    return found[0], found[1]

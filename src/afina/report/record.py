@@ -1,0 +1,157 @@
+"""What a run's folder says, read once; whatever is missing reads as empty."""
+
+import csv
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.train.track import read
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: its settings, what it recorded about itself, `scores.json` and the lines of `steps.jsonl`."""
+
+    path: Path
+    settings: dict[str, Any]
+    recorded: dict[str, Any]
+    results: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: Path) -> "Record":
+        """Read the folder; InputError where it holds no run or a file of it is broken."""
+        if not any((run / name).is_file() for name in ("run.toml", "scores.json", "steps.jsonl")):
+            raise InputError(
+                _("{run} holds no run: there is no run.toml, scores.json or steps.jsonl.").format(run=run)
+            )
+        settings = _parse(run / "run.toml", tomllib.loads)
+        recorded = settings.pop("recorded", None) or {}
+        results = _parse(run / "scores.json", json.loads)
+        return cls(run, settings, recorded, results, list(read(run / "steps.jsonl")))
+
+    def get(self, *keys: str) -> Any:
+        """Return what lies at `keys` in `scores.json`, None where any of them is missing or null."""
+        found: Any = self.results
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    @property
+    def part(self) -> str:
+        """The part of the data that the figures speak of: test, or validation where there is no test part."""
+        return "test" if self.get("scores", "test") else "validation"
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """The model's figures on `part`, the main metric first."""
+        return _known(self.get("scores", self.part))
+
+    @property
+    def main(self) -> str | None:
+        """The main metric's name."""
+        return next(iter(self.scores), None)
+
+    @property
+    def systems(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The figures of the model and of each baseline on `part`: the model, then the best baseline."""
+        rivals = {
+            name: _known(self.get("baselines", name, self.part)) for name in self.get("baselines") or {}
+        }
+        ranked = sorted(rivals, key=lambda name: -self.value(rivals[name]))
+        return {"model": self.scores} | {name: rivals[name] for name in ranked if rivals[name]}
+
+    def value(self, figures: dict[str, dict[str, Any]]) -> float:
+        """Return the main metric's value among `figures`, minus infinity where it is missing."""
+        return figures[self.main]["value"] if self.main in figures else float("-inf")
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """The paired differences on `part`, each as the model minus its rival."""
+        found = self.get("details", "differences", self.part) or []
+        return [_model_first(difference) for difference in found]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Per-class figures and confusion matrix on `part`."""
+        return self.get("details", self.part) or {}
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines of `steps.jsonl` that are evaluations."""
+        return [line for line in self.lines if line.get("validation")]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The lines of `steps.jsonl` that are optimizer steps."""
+        return [line for line in self.lines if line.get("loss") is not None]
+
+    @property
+    def address(self) -> str:
+        """The run's folder as a person would type it."""
+        return Path(self.results.get("run") or self.path).as_posix()
+
+    @property
+    def model(self) -> str | None:
+        """The model that the run began from."""
+        return self.results.get("model") or self.settings.get("model")
+
+    @property
+    def labels(self) -> list[str]:
+        """The label names, in the model's order where it is known."""
+        confusion = self.details.get("confusion") or {}
+        return [str(label) for label in confusion.get("labels") or self.details.get("per_class") or []]
+
+    def predictions(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `predictions.csv` that have a label and a probability, which becomes a float."""
+        file = self.path / "predictions.csv"
+        if not file.is_file():
+            return
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses texts above 128 KiB
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            for index, row in enumerate(csv.DictReader(stream), 1):
+                if row.get("label") and row.get("prediction") and row.get("probability"):
+                    of_label = row.get("probability_of_label")
+                    yield {
+                        **row,
+                        "row": index,
+                        "text": row.get("text") or "",
+                        "probability": float(row["probability"]),
+                        "probability_of_label": float(of_label) if of_label else None,
+                    }
+
+
+def _known(figures: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    return {
+        name: found for name, found in (figures or {}).items() if found and found.get("value") is not None
+    }
+
+
+def _parse(file: Path, loads: Any) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # both parsers' errors and wrong UTF-8 are ValueErrors
+        raise InputError(_("{file} cannot be read: {error}").format(file=file, error=error)) from None
+
+
+def _model_first(difference: dict[str, Any]) -> dict[str, Any]:
+    if difference.get("b") != "model":
+        return difference
+    turned = {"better": "worse", "worse": "better"}
+    low, high, value = (difference.get(key) for key in ("low", "high", "difference"))
+    return difference | {
+        "a": "model",
+        "b": difference["a"],
+        "difference": None if value is None else -value,
+        "low": None if high is None else -high,
+        "high": None if low is None else -low,
+        "decision": turned.get(difference["decision"], difference["decision"]),
+    }

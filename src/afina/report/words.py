@@ -1,0 +1,235 @@
+"""What the figures mean, in sentences that a student understands."""
+
+from typing import Any, NamedTuple
+
+from afina.messages import N_, _
+from afina.report.numbers import interval, number, p_value
+from afina.report.record import Record
+
+SYSTEMS = {
+    "model": N_("the fine-tuned model"),
+    "tfidf": N_("TF-IDF with logistic regression"),
+    "majority": N_("the majority class"),
+    "random_weights": N_("the same model with random weights"),
+}
+SHORT = {
+    "model": N_("Model"),
+    "tfidf": N_("TF-IDF"),
+    "majority": N_("Majority"),
+    "random_weights": N_("Random weights"),
+}
+BASELINES = {
+    "tfidf": N_(
+        "TF-IDF with logistic regression counts words, gives rare ones more weight and draws a straight line "
+        "between the labels. It trains in seconds and is hard to beat on long texts."
+    ),
+    "majority": N_(
+        "The majority class always answers the most frequent label of the training rows: what one gets "
+        "without reading the text."
+    ),
+}
+METRICS = {
+    "macro_f1": N_("macro-F1"),
+    "accuracy": N_("accuracy"),
+    "weighted_f1": N_("weighted F1"),
+    "macro_precision": N_("macro precision"),
+    "macro_recall": N_("macro recall"),
+    "weighted_precision": N_("weighted precision"),
+    "weighted_recall": N_("weighted recall"),
+    "mcc": N_("Matthews correlation (MCC)"),
+    "positive_precision": N_("precision of the positive label"),
+    "positive_recall": N_("recall of the positive label"),
+    "positive_f1": N_("F1 of the positive label"),
+}
+MEANINGS = {
+    "macro_f1": N_(
+        "F1 joins precision and recall in one figure for each label; macro-F1 is their plain mean, so that a "
+        "rare label counts as much as a frequent one."
+    ),
+    "accuracy": N_("The share of rows with the right label."),
+    "weighted_f1": N_("The mean F1 of the labels, each weighted by its number of rows."),
+    "macro_precision": N_("Of the rows given a label, the share that has it; plain mean over the labels."),
+    "macro_recall": N_("Of the rows that have a label, the share found; plain mean over the labels."),
+    "weighted_precision": N_("Precision, each label weighted by its number of rows."),
+    "weighted_recall": N_("Recall, each label weighted by its number of rows; the same as accuracy."),
+    "mcc": N_(
+        "Correlation between answers and truth: 1 is perfect, 0 is no better than guessing, also where one "
+        "label is far more frequent."
+    ),
+    "positive_precision": N_("Of the rows called positive, the share that is."),
+    "positive_recall": N_("Of the rows that are positive, the share found."),
+    "positive_f1": N_("Precision and recall of the positive label in one figure (harmonic mean)."),
+}
+PARTS = {"train": N_("Training"), "validation": N_("Validation"), "test": N_("Test")}
+FITTING = {
+    "underfit": N_("It has not learnt enough yet (underfitting)."),
+    "fits": N_("No sign of overfitting."),
+    "overfit": N_("It learns the training rows by heart (overfitting)."),
+}
+
+
+class Verdict(NamedTuple):
+    """The report's first words: `tone` is good, even, bad or none."""
+
+    tone: str
+    title: str
+    text: str
+
+
+def name(names: dict[str, str], key: str) -> str:
+    """Return the translated name of `key`; a key without a name is shown as it is."""
+    return _(names[key]) if key in names else key.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """Return the text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def verdict(record: Record) -> Verdict:
+    """Return whether the model is worth it: a baseline that wins or ties is said first."""
+    if not record.scores:
+        return Verdict("none", _("This run has no scores yet."), _("It was stopped, or is still under way."))
+    order = list(record.systems)
+    tests = sorted(
+        (test for test in record.differences if test.get("metric") == record.main and test["b"] in order),
+        key=lambda test: order.index(test["b"]),
+    )
+    for decision, tone in (("worse", "bad"), ("no difference shown", "even")):
+        for test in tests:
+            if test["decision"] == decision:
+                rival = name(SYSTEMS, test["b"])
+                title = (
+                    _("A baseline wins: {baseline} is better than the model.")
+                    if tone == "bad"
+                    else _("No difference shown between the model and {baseline}.")
+                )
+                advice = (
+                    _("Use the baseline, or give the model more rows, more epochs or another start.")
+                    if tone == "bad"
+                    else _("As far as these rows can tell, the cheaper one of the two is as good.")
+                )
+                return Verdict(tone, title.format(baseline=rival), f"{_measured(test)} {advice}")
+    rivals = order[1:]
+    if tests and tests[0]["b"] == rivals[0]:
+        return Verdict(
+            "good",
+            _("The model is better than every baseline that was run."),
+            f"{_nearest(tests[0])} {_measured(tests[0])}",
+        )
+    if not rivals:
+        return Verdict(
+            "none",
+            _("No baseline was run."),
+            _("So nothing says whether a simpler way would have been as good."),
+        )
+    best = name(SYSTEMS, rivals[0])
+    if record.value(record.systems[rivals[0]]) >= record.value(record.scores):
+        title = _("{baseline} scores as high as the model, or higher.").format(baseline=capital(best))
+        return Verdict("bad", title, _("No paired test of the difference was recorded."))
+    return Verdict(
+        "none",
+        _("The model scores higher than the baselines."),
+        _("But no paired test was recorded that says whether by more than chance."),
+    )
+
+
+def difference(test: dict[str, Any]) -> str:
+    """Return one paired difference in words."""
+    sentence = {
+        "better": _("{model} is better than {baseline}."),
+        "worse": _("{model} is worse than {baseline}."),
+    }.get(test["decision"], _("Between {model} and {baseline} no difference is shown."))
+    said = sentence.format(model=name(SYSTEMS, test["a"]), baseline=name(SYSTEMS, test["b"]))
+    return f"{capital(said)} {_measured(test)}"
+
+
+def _nearest(test: dict[str, Any]) -> str:
+    return _("The nearest is {baseline}.").format(baseline=name(SYSTEMS, test["b"]))
+
+
+def _measured(test: dict[str, Any]) -> str:
+    return _("Model minus baseline: {difference} in {metric} (95 % interval {interval}, {p}).").format(
+        difference=number(test.get("difference"), 3, sign=True),
+        metric=name(METRICS, test["metric"]),
+        interval=interval(test.get("low"), test.get("high"), sign=True),
+        p=p_value(test.get("p")),
+    )
+
+
+def summary(record: Record) -> list[str]:
+    """Return what the model reaches, on which rows, and what to keep in mind about them."""
+    if not record.scores or record.main is None:
+        return []
+    figure = record.scores[record.main]
+    metric = capital(name(METRICS, record.main))
+    if figure.get("low") is None:
+        sentences = [
+            _("{metric} {value} on {n} rows; too few for an interval.").format(
+                metric=metric, value=number(figure["value"], 3), n=number(figure.get("n"))
+            )
+        ]
+    else:
+        sentences = [
+            _("{metric} {value} on {n} rows (95 % interval {interval}).").format(
+                metric=metric,
+                value=number(figure["value"], 3),
+                n=number(figure.get("n")),
+                interval=interval(figure["low"], figure["high"]),
+            )
+        ]
+    accuracy = (record.scores.get("accuracy") or {}).get("value")
+    if accuracy is not None:
+        sentences.append(_("Of 100 such rows it labels about {n} right.").format(n=number(100 * accuracy)))
+    if record.part == "validation":
+        sentences.append(
+            _(
+                "There is no test part: these are the validation rows on which the best weights were chosen, "
+                "so the figures are a little too good. Give --test for an honest score."
+            )
+        )
+    return sentences
+
+
+def ranked(record: Record) -> list[tuple[str, dict[str, Any]]]:
+    """Return the labels with their figures, the lowest F1 first."""
+    classes = record.details.get("per_class") or {}
+    return sorted(classes.items(), key=lambda item: (item[1].get("f1") or 0.0, item[0]))
+
+
+def weakest(record: Record, count: int = 3) -> list[str]:
+    """Return the labels with the lowest F1 in words, at most `count` and never more than half of them."""
+    classes = ranked(record)
+    few = classes[: min(count, len(classes) // 2)]
+    return [f"{label} ({number(figures.get('f1'), 2)})" for label, figures in few]
+
+
+def lengths(record: Record) -> list[str]:
+    """Return how long the texts are and what the model does not see of them."""
+    length = record.get("details", "data", "length") or {}
+    sentences = []
+    if length.get("median") is not None:
+        sentences.append(
+            _(
+                "Half of the texts have at most {median} tokens, 95 % at most {p95}; the longest has {max}."
+            ).format(**{key: number(length.get(key)) for key in ("median", "p95", "max")})
+        )
+    if length.get("max_length") is not None and not length.get("rows_cut"):
+        sentences.append(
+            _("The model reads up to {max_length} tokens, so no text was cut.").format(
+                max_length=number(length["max_length"])
+            )
+        )
+    elif length.get("max_length") is not None:
+        sentences.append(
+            _("The model reads the first {max_length} tokens: {rows} texts were cut.").format(
+                max_length=number(length["max_length"]), rows=number(length["rows_cut"])
+            )
+        )
+        if length.get("tokens_cut"):
+            sentences.append(
+                _("{tokens} tokens in all are not seen; a larger --max-length keeps more.").format(
+                    tokens=number(length["tokens_cut"])
+                )
+            )
+    return sentences

@@ -1,0 +1,166 @@
+"""One definition per setting: it feeds the flag, the file, the check, the help and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from afina.errors import InputError
+from afina.messages import N_, _
+from afina.names import unknown
+
+
+class Settings(BaseModel):
+    """A frozen set of named values; an unknown name or a wrong value is an InputError in the person's language."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Any:
+        """Check `values` and return the settings; raises InputError with one sentence for each thing wrong."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise InputError(_explain(error, list(cls.model_fields))) from None
+
+    def replace(self, **values: Any) -> Any:
+        """Return a copy with other values."""
+        return type(self).of(self.model_dump() | values)
+
+
+def setting(default: Any, sentence: str, *, found: bool = False, **limits: Any) -> Any:
+    """Declare a setting: its default, the sentence that says what it does, its limits.
+
+    `found` marks a value that is learnt from the data and saved with the model: it is no flag.
+    """
+    return Field(default, description=sentence, json_schema_extra={"found": found}, **limits)
+
+
+def is_found(field: FieldInfo) -> bool:
+    """Whether the field is learnt from the data and so no flag."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("found"))
+
+
+def knobs(cls: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields of `cls` that a person may set."""
+    return {name: field for name, field in cls.model_fields.items() if not is_found(field)}
+
+
+def divide(values: Mapping[str, Any], *owners: type[Settings]) -> list[dict[str, Any]]:
+    """Share flat `values` out among settings classes by field name; a name that none has is an InputError."""
+    names = {name for owner in owners for name in knobs(owner)}
+    for name in values:
+        if name not in names:
+            raise InputError(unknown(name, sorted(names), "settings"))
+    return [{name: values[name] for name in knobs(owner) if name in values} for owner in owners]
+
+
+def flag(name: str) -> str:
+    """Return the command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _explain(error: ValidationError, names: list[str]) -> str:
+    """Say in the person's language what pydantic found, a sentence a finding."""
+    sentences = []
+    for found in error.errors():
+        name = str(found["loc"][0]) if found["loc"] else ""
+        value, limits = found["input"], found.get("ctx", {})
+        kind = found["type"]
+        if kind == "extra_forbidden":
+            sentences.append(unknown(name, sorted(names), "settings"))
+            continue
+        if kind == "missing":
+            sentences.append(_("Setting '{name}' is missing.").format(name=name))
+            continue
+        wanted = _(_WANTED.get(kind, N_("another value"))).format(**limits)
+        sentences.append(
+            _("Setting '{name}' is {value!r}, but must be {wanted}.").format(
+                name=name, value=value, wanted=wanted
+            )
+        )
+    return " ".join(dict.fromkeys(sentences))
+
+
+_WANTED = {
+    "int_parsing": N_("a whole number"),
+    "int_type": N_("a whole number"),
+    "int_from_float": N_("a whole number"),
+    "float_parsing": N_("a number"),
+    "float_type": N_("a number"),
+    "finite_number": N_("a finite number"),
+    "bool_parsing": N_("true or false"),
+    "bool_type": N_("true or false"),
+    "string_type": N_("a text"),
+    "list_type": N_("a list"),
+    "greater_than": N_("greater than {gt:.16g}"),
+    "greater_than_equal": N_("at least {ge:.16g}"),
+    "less_than": N_("less than {lt:.16g}"),
+    "less_than_equal": N_("at most {le:.16g}"),
+    "literal_error": N_("one of {expected}"),
+}
+
+
+class Common(Settings):
+    """Settings of every command."""
+
+    offline: bool = setting(False, N_("Open no network connection at all."))
+    quiet: bool = setting(False, N_("Print nothing but the result and errors."))
+    lang: Literal["en", "es"] | None = setting(
+        None, N_("Language of messages and reports (default: the system's).")
+    )
+
+
+class Training(Settings):
+    """Settings of every verb that trains; None means that the method's preset or the data decides."""
+
+    seed: int = setting(
+        0, N_("Seed of every random choice: split, order, head, dropout, masks."), ge=0, le=2**32 - 1
+    )
+    learning_rate: float | None = setting(
+        None, N_("Peak learning rate (default: the method's preset)."), gt=0
+    )
+    num_train_epochs: float | None = setting(
+        None, N_("Passes over the training rows (default: by their number)."), gt=0
+    )
+    max_steps: int | None = setting(
+        None, N_("Stop after so many optimizer steps; overrides the epochs."), ge=1
+    )
+    train_batch_size: int | None = setting(None, N_("Rows of one optimizer step, over all processes."), ge=1)
+    micro_batch_tokens: int = setting(
+        4096,
+        N_("Tokens that go through the model at once, padding counted; only memory and speed depend on it."),
+        ge=8,
+    )
+    max_length: int | None = setting(
+        None, N_("Longest row in tokens (default: what the model can take)."), ge=8
+    )
+    warmup_steps: float = setting(
+        0.1, N_("Steps of rising learning rate; below 1, a share of all steps."), ge=0
+    )
+    weight_decay: float = setting(0.01, N_("Weight decay of AdamW, on matrices only."), ge=0)
+    max_grad_norm: float = setting(1.0, N_("Longer gradients are shortened to this norm."), gt=0)
+    dropout: float | None = setting(
+        None,
+        N_("Share of activations dropped in training, attention excepted (default: the model's own)."),
+        ge=0,
+        lt=1,
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        N_("Stop after so many evaluations without a better validation score (default: by the preset)."),
+        ge=1,
+    )
+    eval_steps: int | None = setting(
+        None, N_("Steps between evaluations (default: one an epoch, at least ten)."), ge=1
+    )
+    save_steps: int | None = setting(
+        None, N_("Steps between resumable checkpoints (default: at each evaluation)."), ge=1
+    )
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32", N_("Number format of the matrix products; bf16 only pays where the processor has it.")
+    )

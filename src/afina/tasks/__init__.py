@@ -1,0 +1,1 @@
+"""What to learn: one task a file, named after it; `_name.py` files are no tasks."""

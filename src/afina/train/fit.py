@@ -1,0 +1,204 @@
+"""One training from start to end around the loop: stages, evaluation, the best weights, stopping, resuming."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from afina.core import Batch, Loss, Method, Stage, Step
+from afina.errors import InputError, Interrupted
+from afina.messages import _
+from afina.train import checkpoint
+from afina.train.interrupt import asked_to_stop
+from afina.train.loop import Objective, steps
+from afina.train.optimizer import Schedule, adamw, rate
+from afina.train.track import Bar, Log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long and how hard one training goes; `eval_steps` and `save_steps` of 0 mean only at the end."""
+
+    steps: int
+    learning_rate: float
+    seed: int = 0
+    warmup_steps: float = 0.1
+    lr_scheduler_type: Schedule = "linear"
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    eval_steps: int = 0
+    save_steps: int = 0
+    patience: int = 0
+
+
+@dataclass
+class Progress:
+    """What a restart must know beside weights and optimizer: `step` of the whole run, `best` score and when."""
+
+    step: int = 0
+    best: list[float] | None = None
+    best_step: int = 0
+    bad: int = 0
+    stopped: bool = False
+    tokens: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+
+Evaluate = Callable[[nn.Module], tuple[list[float], dict[str, Any]]]
+
+
+def fit(
+    accelerator: Accelerator,
+    model: nn.Module,
+    method: Method,
+    loss: Callable[[nn.Module, Batch], Loss],
+    batches: Callable[[int, int], Iterable[list[Batch]]],
+    budget: Budget,
+    run: Path,
+    *,
+    steps_per_epoch: int,
+    evaluate: Evaluate | None = None,
+    keep_best: Callable[[nn.Module], None] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Progress:
+    """Train `model` to the end of the budget and return how it went.
+
+    `batches(start, stop)` yields the micro-batches of each step; `evaluate` returns a score (more is better; the
+    first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
+    far. `run/last` holds the state to resume from. Raises Interrupted after Ctrl-C, when the state is safe, and
+    InputError where the loss is no number.
+    """
+    saved = checkpoint.progress(run / "last") if resume else None
+    progress = Progress(**saved) if saved else Progress()
+    model.to(accelerator.device)
+    first = accelerator.is_main_process
+    with Bar(budget.steps, quiet or not first, progress.step) as bar, asked_to_stop() as stop:
+        log = Log(run / "steps.jsonl", progress.step if saved else None) if first else None
+        watch = _Watch(
+            accelerator, model, budget, run, progress, steps_per_epoch, evaluate, keep_best, log, bar
+        )
+        for stage, start, end in _spans(method.stages(model), budget.steps):
+            if progress.step >= end or progress.stopped:
+                continue
+            _unfreeze(model, stage)
+            peak = budget.learning_rate * stage.learning_rate_factor
+            plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2)
+            if saved and progress.step > start:
+                checkpoint.load(run / "last", model, plain)
+            objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
+            for step in steps(
+                accelerator,
+                objective,
+                optimizer,
+                partial(_rate_in_stage, budget, start, end),
+                batches(progress.step, end),
+                max_grad_norm=budget.max_grad_norm,
+                seed=budget.seed,
+                start=progress.step,
+            ):
+                watch.after(step, plain, stop.asked)
+                if progress.stopped:
+                    break
+            accelerator.free_memory()
+    if keep_best and progress.best is None and first:
+        keep_best(model)
+    accelerator.wait_for_everyone()
+    return progress
+
+
+@dataclass
+class _Watch:
+    """What happens after every step: it is told, now and then scored and saved, and the end is seen."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    budget: Budget
+    run: Path
+    progress: Progress
+    steps_per_epoch: int
+    evaluate: Evaluate | None
+    keep_best: Callable[[nn.Module], None] | None
+    log: Log | None
+    bar: Bar
+
+    def after(self, step: Step, optimizer: torch.optim.Optimizer, asked_here: bool) -> None:
+        progress, budget = self.progress, self.budget
+        progress.step = step.index
+        progress.tokens += step.tokens
+        progress.rows += step.rows
+        progress.seconds += step.seconds
+        _finite(step.loss, step.index)
+        self._write({name: value for name, value in asdict(step).items() if name != "index"})
+        self.bar.step(step)
+        if self.evaluate and _due(step.index, budget.eval_steps, budget.steps):
+            self._score(self.evaluate)
+        asked = _any(self.accelerator, asked_here)
+        if asked or progress.stopped or _due(step.index, budget.save_steps, budget.steps):
+            if self.log:
+                checkpoint.save(self.run / "last", self.model, optimizer, asdict(progress))
+            self.accelerator.wait_for_everyone()
+        if asked and not progress.stopped and step.index < budget.steps:
+            raise Interrupted(
+                _("Stopped after step {step}; everything is kept. Go on with --resume.").format(
+                    step=step.index
+                )
+            )
+
+    def _score(self, evaluate: Evaluate) -> None:
+        progress = self.progress
+        score, found = evaluate(self.model)
+        better = progress.best is None or score > progress.best
+        progress.bad = 0 if better else progress.bad + 1
+        if better:
+            progress.best, progress.best_step = score, progress.step
+            if self.keep_best and self.log:
+                self.keep_best(self.model)
+        self._write(found | {"best": better})
+        progress.stopped = bool(self.budget.patience) and progress.bad >= self.budget.patience
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.log:
+            step = self.progress.step
+            self.log.write({"step": step, "epoch": round(step / self.steps_per_epoch, 4)} | line)
+
+
+def _rate_in_stage(budget: Budget, start: int, end: int, index: int) -> float:
+    return rate(index - start, end - start, budget.warmup_steps, budget.lr_scheduler_type)
+
+
+def _spans(stages: list[Stage], total: int) -> list[tuple[Stage, int, int]]:
+    """Return each stage with its first step and the step it ends before; the last one ends with the budget."""
+    ends = [round(sum(stage.share for stage in stages[: i + 1]) * total) for i in range(len(stages))]
+    ends[-1] = total
+    return list(zip(stages, [0, *ends[:-1]], ends, strict=True))
+
+
+def _unfreeze(model: nn.Module, stage: Stage) -> None:
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(stage.trainable is None or name in stage.trainable)
+
+
+def _finite(loss: float, step: int) -> None:
+    if not torch.isfinite(torch.tensor(loss)):
+        raise InputError(
+            _("The loss is no number any more in step {step}. Try a lower --learning-rate.").format(step=step)
+        )
+
+
+def _any(accelerator: Accelerator, asked: bool) -> bool:
+    """Whether any process was asked to stop: all must leave the loop after the same step."""
+    if accelerator.num_processes == 1:
+        return asked
+    return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), "sum").item())
+
+
+def _due(step: int, every: int, end: int) -> bool:
+    return step == end or (bool(every) and step % every == 0)

@@ -1,0 +1,78 @@
+"""Is it overfitting? What the curves of a run say, in words."""
+
+from typing import Any
+
+from afina.messages import _
+
+GAP = 0.10  # a training score this much above the validation score is called a gap
+FALL = 0.02  # a validation score this much below its best is called a fall
+WEAK = 0.75  # a training score below this, with little gap, means that not enough was learnt
+
+
+def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict[str, Any]:
+    """Return the verdict (`underfit`, `fits`, `overfit`), the best step and epoch, and sentences with what to try.
+
+    `evaluations` are the evaluation lines of `steps.jsonl`, in order.
+    """
+    if not evaluations:
+        return {
+            "steps": 0,
+            "best_step": None,
+            "best_epoch": None,
+            "stopped": "end",
+            "verdict": None,
+            "words": [],
+        }
+    best = max(evaluations, key=lambda line: line["validation"][metric])
+    last = evaluations[-1]
+    gap = best["train"][metric] - best["validation"][metric]
+    fall = best["validation"][metric] - last["validation"][metric]
+    words = [
+        _(
+            "Best validation score in epoch {epoch:.1f} (step {step}): {score:.3f}, on training rows {train:.3f}."
+        ).format(
+            epoch=best["epoch"],
+            step=best["step"],
+            score=best["validation"][metric],
+            train=best["train"][metric],
+        )
+    ]
+    if gap > GAP:
+        words.append(
+            _(
+                "The model does {gap:.2f} better on rows it has seen than on new ones: it overfits. Try more data, "
+                "a higher --dropout, a higher --weight-decay or fewer epochs."
+            ).format(gap=gap)
+        )
+    elif best["train"][metric] < WEAK:
+        words.append(
+            _(
+                "Even on rows it has seen the score is low: the model underfits. Try more epochs, a higher "
+                "--learning-rate, a larger model, or look for wrong labels."
+            )
+        )
+    else:
+        words.append(_("Seen and new rows score alike: no overfitting shown."))
+    if fall > FALL:
+        words.append(
+            _(
+                "After epoch {epoch:.1f} the validation score fell, to {score:.3f} at the end. The weights kept are "
+                "those of the best step; early stopping (--early-stopping-patience) saves the time."
+            ).format(epoch=best["epoch"], score=last["validation"][metric])
+        )
+    if stopped:
+        words.append(
+            _("Training stopped early, in epoch {epoch:.1f}: no better score came.").format(
+                epoch=last["epoch"]
+            )
+        )
+    verdict = "overfit" if gap > GAP else "underfit" if best["train"][metric] < WEAK else "fits"
+    return {
+        "steps": last["step"],
+        "best_step": best["step"],
+        "best_epoch": best["epoch"],
+        "stopped": "early" if stopped else "end",
+        "gap": gap,
+        "verdict": verdict,
+        "words": words,
+    }

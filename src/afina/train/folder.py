@@ -1,0 +1,76 @@
+"""A run's folder: where it lies, whether it may be written, and the files in it."""
+
+import hashlib
+import json
+import shutil
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.train.checkpoint import cannot_write, write_text
+
+
+def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:
+    """Return where the run of `data` goes: the folder that is named, else `runs/<file name>` (or `-2`, `-3` …)."""
+    if output_dir:
+        return Path(output_dir)
+    run = Path("runs") / (Path(data).name.split(".")[0] or "run")
+    if not next_free:
+        return run
+    return next(
+        free for i in count(1) if not is_run(free := run if i == 1 else run.with_name(f"{run.name}-{i}"))
+    )
+
+
+def check(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise InputError where the folder cannot be the run's."""
+    if run.is_file():
+        raise InputError(_("{run} is a file; name a folder with --output-dir.").format(run=run))
+    holds = is_run(run)
+    if resume and not holds:
+        raise InputError(_("{run} holds no run to resume. Start it without --resume.").format(run=run))
+    if holds and not (resume or overwrite):
+        raise InputError(
+            _(
+                "{run} holds a run already. Add --resume to go on with it, --overwrite to replace it, or name "
+                "another folder with --output-dir."
+            ).format(run=run)
+        )
+    if not holds and overwrite and run.exists() and any(run.iterdir()):
+        raise InputError(
+            _(
+                "{run} holds other things than a run, so it is not overwritten. Name another --output-dir."
+            ).format(run=run)
+        )
+
+
+def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder, empty unless a run in it goes on; InputError where it may not or cannot be written."""
+    check(run, resume=resume, overwrite=overwrite)
+    try:
+        if overwrite and not resume and run.exists():
+            shutil.rmtree(run)
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(run, error) from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run, whole or begun."""
+    return (folder / "run.toml").is_file() or (folder / "steps.jsonl").is_file()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(file, json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def fingerprint(model: Path) -> str:
+    """Return the sha256 of a model folder's weights."""
+    found = hashlib.sha256()
+    for file in sorted(model.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()

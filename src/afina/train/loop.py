@@ -1,0 +1,102 @@
+"""The training loop: everything between a batch and a changed weight is in `steps`, everything else in `fit`."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from afina.core import Batch, Loss, Step
+
+
+class Objective(nn.Module):
+    """A model together with what it is trained for, as one module: so wrappers (DDP, autocast) see one forward."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Batch], Loss]):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        return {name: (term.sum, term.weight) for name, term in self.loss(self.model, batch).items()}
+
+
+def steps(
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: Any,
+    rate: Callable[[int], float],
+    batches: Iterable[list[Batch]],
+    *,
+    max_grad_norm: float,
+    seed: int = 0,
+    start: int = 0,
+) -> Iterator[Step]:
+    """Take one optimizer step per list of micro-batches and yield what happened.
+
+    Every term of the loss is a sum, divided here by its count over all micro-batches and processes: so how a
+    batch is cut changes nothing. `rate` gives the factor on each group's own learning rate. Dropout draws from a
+    generator keyed by (seed, step, rank): a run stopped and resumed needs no saved random state.
+    """
+    base = [group["lr"] for group in optimizer.param_groups]
+    began = time.perf_counter()
+    for index, micro in enumerate(batches, start):
+        objective.train()
+        torch.manual_seed(_mix(seed, index, accelerator.process_index))
+        totals = _totals(accelerator, micro)
+        sums: dict[str, Tensor] = {}
+        for batch in micro:
+            last = batch is micro[-1]
+            with nullcontext() if last else accelerator.no_sync(objective):
+                terms = objective(batch.to(accelerator.device))
+                parts = [
+                    value * weight / totals[name] for name, (value, weight) in terms.items() if totals[name]
+                ]
+                # DDP averages over the processes, but the counts above are already those of all of them.
+                accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
+            for name, (value, weight) in terms.items():
+                part = torch.stack([value.detach().float(), value.detach().float() * weight])
+                sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        norm = accelerator.clip_grad_norm_(objective.parameters(), max_grad_norm)
+        for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = learning_rate * rate(index)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        names = sorted(sums)
+        reduced = accelerator.reduce(torch.stack([sums[name] for name in names]), "sum").tolist()
+        found = {name: pair for name, pair in zip(names, reduced, strict=True) if totals[name]}
+        yield Step(
+            index=index + 1,
+            loss=sum(pair[1] / totals[name] for name, pair in found.items()),
+            parts={name: pair[0] / totals[name] for name, pair in found.items()},
+            grad_norm=float(norm),
+            learning_rate=max(group["lr"] for group in optimizer.param_groups),
+            tokens=int(totals["tokens"]),
+            rows=int(totals["rows"]),
+            seconds=time.perf_counter() - began,
+        )
+        began = time.perf_counter()
+    for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
+        group["lr"] = learning_rate
+
+
+def _totals(accelerator: Accelerator, micro: list[Batch]) -> dict[str, float]:
+    """Return the counts of every term, the tokens and the rows of the whole step, over all processes."""
+    counts: dict[str, float] = {"tokens": 0.0, "rows": 0.0}
+    for batch in micro:
+        for name, count in batch.counts.items():
+            counts[name] = counts.get(name, 0.0) + count
+        counts["tokens"] += batch.tokens
+        counts["rows"] += len(next(iter(batch.tensors.values())))
+    names = sorted(counts)
+    local = torch.tensor([counts[name] for name in names], dtype=torch.float64, device=accelerator.device)
+    return dict(zip(names, accelerator.reduce(local, "sum").tolist(), strict=True))
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """Return one 63-bit number for the three, so that neighbours share nothing (splitmix64's constants)."""
+    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**64
+    value = (value ^ value >> 31) * 0x94D049BB133111EB % 2**64
+    return (value ^ value >> 30) >> 1

@@ -1,0 +1,65 @@
+"""What this machine is and can do: threads, versions, the matrix product's rate, the work a token costs."""
+
+import platform
+import time
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy")
+
+
+def accelerator(precision: str) -> Accelerator:
+    """Return the engine: one process, or as many as `torchrun` started; on a GPU where there is one."""
+    from accelerate import DistributedDataParallelKwargs
+    from transformers.utils.logging import disable_progress_bar
+
+    # A method or a task may leave weights without gradient (a pooler under token labels).
+    disable_progress_bar()
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused])
+
+
+def recorded() -> dict[str, Any]:
+    """Return what a repeat must know of the machine: bit-equal results need the same threads and versions."""
+    return {
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def matrix_peak(precision: str, seconds: float = 0.3) -> float:
+    """Return the FLOP a second that a plain matrix product reaches here and now: the best of many."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    side = 4096 if device == "cuda" else 1024
+    a, b = torch.randn(side, side, device=device).to(kind), torch.randn(side, side, device=device).to(kind)
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * side**3 / (time.perf_counter() - began))
+    return best
+
+
+def flop_per_token(model: nn.Module, length: float) -> float:
+    """Return the useful FLOP of training on one token: 6 a weight in a matrix, embeddings not, attention added.
+
+    Attention costs 12 · layers · width · length a token (two products, forward and twice backward).
+    """
+    matrices = sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if weight.ndim == 2 and "embed" not in name
+    )
+    config = model.config
+    layers = getattr(config, "num_hidden_layers", 0) or 0
+    width = getattr(config, "hidden_size", 0) or 0
+    return 6.0 * matrices + 12.0 * float(layers) * float(width) * length

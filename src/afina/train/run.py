@@ -1,0 +1,78 @@
+"""A run is a folder; `Run` reads it."""
+
+import json
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.train.bundle import Bundle
+from afina.train.checkpoint import write_text
+
+
+class Run:
+    """The thin reader of a run's folder: `path`, `settings`, `recorded`, `scores`, and the trained `bundle`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not (self.path / "run.toml").is_file():
+            raise InputError(_("{path} is no folder of a run: run.toml is missing.").format(path=self.path))
+
+    @cached_property
+    def _file(self) -> dict[str, Any]:
+        return read_settings(self.path / "run.toml")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the run, resolved."""
+        return {name: value for name, value in self._file.items() if name != "recorded"}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What was found: versions, fingerprints, probed choices."""
+        return self._file.get("recorded", {})
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """The run's `scores.json`; InputError where the run was not finished."""
+        try:
+            return json.loads((self.path / "scores.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                _("The run in {path} is not finished. Go on with --resume.").format(path=self.path)
+            ) from None
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The figures by part: `run.scores["test"]["macro_f1"]["value"]`."""
+        return self.result["scores"]
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The trained model, loaded when it is first asked for."""
+        return Bundle.load(self.path / "best")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return what a `run.toml` holds; InputError with line and column where it is no TOML."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(_("There is no file {file}.").format(file=file)) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            _("{file} cannot be read as TOML: {reason}.").format(file=file, reason=error)
+        ) from None
+
+
+def write_settings(file: Path, settings: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Write a `run.toml`: settings flat, what was found under `[recorded]`; None has no form in TOML and is left out."""
+    flat = {name: value for name, value in settings.items() if value is not None}
+    write_text(file, tomli_w.dumps(flat | {"recorded": recorded}))

@@ -1,0 +1,87 @@
+"""What a person sees while it trains, and what is kept of it: a bar on standard error, a line a step on disk."""
+
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from afina.core import Step
+from afina.messages import _
+
+
+def peak_memory_mb() -> float:
+    """Return the peak resident size of this process so far; it only ever grows."""
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(size / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+class Log:
+    """`steps.jsonl`: one JSON object a line, a step or an evaluation; a resumed run goes on where it stood."""
+
+    def __init__(self, file: Path, resume_at: int | None = None):
+        self.file = file
+        kept = [line for line in read(file) if line["step"] <= resume_at] if resume_at is not None else []
+        file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def read(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a `steps.jsonl`; a last line cut off by a crash is passed over."""
+    if not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+class Bar:
+    """The progress bar of one training: step, loss, tokens a second, time left, memory."""
+
+    def __init__(self, steps: int, quiet: bool, done: int = 0):
+        self.tokens = self.seconds = 0.0
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True), disable=quiet, refresh_per_second=2)
+        self.line = self.progress.add_task(_("Training"), total=steps, completed=done, words="")
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.progress.stop()
+
+    def step(self, step: Step) -> None:
+        """Show one step."""
+        self.tokens += step.tokens
+        self.seconds += step.seconds
+        words = _("loss {loss:.3f}  {speed:,.0f} tokens/s  {memory:,.0f} MB").format(
+            loss=step.loss, speed=self.tokens / max(self.seconds, 1e-9), memory=peak_memory_mb()
+        )
+        self.progress.update(self.line, completed=step.index, words=words)
+
+    def say(self, sentence: str) -> None:
+        """Print a line above the bar."""
+        self.progress.console.print(sentence, highlight=False, markup=False)
+
+
+def say(sentence: str, quiet: bool = False) -> None:
+    """Tell the person something on standard error, where no result is printed."""
+    if not quiet:
+        Console(stderr=True).print(sentence, highlight=False, markup=False)

@@ -1,0 +1,1 @@
+"""What afina does: one verb a file, at once the Python function and the command."""

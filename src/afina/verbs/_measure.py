@@ -1,0 +1,90 @@
+"""Score a trained model beside its baselines, on rows it has not learnt from."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.core import Row, Splits, Task
+
+if TYPE_CHECKING:
+    from afina.train.bundle import Bundle
+
+
+def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
+    """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`."""
+    parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
+    rows = [row for part in parts.values() for row in part]
+    ours = bundle.answers(rows)
+    rivals = bundle.task.baselines(splits.train, rows) if rows else {}
+    found = compare(bundle.task, parts, ours, rivals)
+    if parts:
+        last = len(parts[[*parts][-1]])
+        write_predictions(run / "predictions.csv", bundle.task, rows[-last:], ours[-last:])
+    return found
+
+
+def compare(
+    task: Task, parts: dict[str, list[Row]], ours: Sequence[Any], rivals: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """Return scores with intervals, those of the rivals, and paired differences; answers lie end to end by part."""
+    found: dict[str, Any] = {
+        "scores": {"validation": None, "test": None},
+        "baselines": {name: {"validation": None, "test": None} for name in rivals},
+        "details": {"differences": {}},
+    }
+    start = 0
+    for part, rows in parts.items():
+        here = slice(start, start + len(rows))
+        start += len(rows)
+        scores = task.score(ours[here], rows)
+        found["scores"][part] = {name: score._asdict() for name, score in scores.values.items()}
+        found["details"][part] = scores.details
+        found["details"]["differences"][part] = []
+        for name, answers in rivals.items():
+            theirs = task.score(answers[here], rows)
+            found["baselines"][name][part] = {key: score._asdict() for key, score in theirs.values.items()}
+            found["details"]["differences"][part].append(
+                _difference(task, name, ours[here], answers[here], rows)
+            )
+    return found
+
+
+def main_metric(found: dict[str, Any]) -> str:
+    """Return the name of the task's main metric: the first of its scores."""
+    return next(iter(found["scores"]["validation"] or found["scores"]["test"]))
+
+
+def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequence[Any]) -> None:
+    """Write the answers beside their rows as CSV."""
+    from afina.train.checkpoint import write_text
+
+    lines = []
+    for row, answer in zip(rows, answers, strict=True):
+        told = task.predict(answer)
+        each = told.pop("probabilities", {})
+        lines.append(row | told | ({"probability_of_label": each.get(row["label"])} if each else {}))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(file, text.getvalue())
+
+
+def _difference(
+    task: Task, name: str, ours: Sequence[Any], theirs: Sequence[Any], rows: Sequence[Row]
+) -> dict[str, Any]:
+    from afina.scoring.paired import decision
+
+    gap = task.difference(ours, theirs, rows)
+    return {
+        "a": "model",
+        "b": name,
+        "metric": gap.metric,
+        "difference": gap.value,
+        "low": gap.low,
+        "high": gap.high,
+        "p": gap.p,
+        "decision": decision(gap),
+    }

@@ -1,0 +1,88 @@
+"""From what a person wrote (flags, keywords, a `run.toml`) to checked settings, a task and a method."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afina.core import Method, Task
+from afina.errors import InputError
+from afina.messages import _
+from afina.names import find, known
+from afina.settings import Common, Settings, divide, knobs
+
+
+class Chosen(NamedTuple):
+    """The settings of one verb, shared out to those they belong to."""
+
+    common: Common
+    verb: Any
+    task: Task
+    method: Method
+
+    def flat(self) -> dict[str, Any]:
+        """Return all of them under their flat names, as `run.toml` holds them."""
+        values = self.verb.model_dump(mode="json")
+        for owner in (self.task, self.method):
+            values |= {name: owner.model_dump(mode="json")[name] for name in knobs(type(owner))}
+        return values
+
+
+def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
+    """Check flat settings; a task or method may be a name or an object of one's own."""
+    given = dict(settings)
+    task, method = (_object(given, kind) for kind in ("task", "method"))
+    task_class = type(task) if task else find("tasks", given.get("task", verb.model_fields["task"].default))
+    method_class = (
+        type(method) if method else find("methods", given.get("method", verb.model_fields["method"].default))
+    )
+    _not_of_another(given, verb, task_class, method_class)
+    common, own, task_knobs, method_knobs = divide(given, Common, verb, task_class, method_class)
+    return Chosen(
+        Common.of(common),
+        verb.of(own),
+        (task.replace(**task_knobs) if task else task_class.of(task_knobs)),
+        (method.replace(**method_knobs) if method else method_class.of(method_knobs)),
+    )
+
+
+def from_file(file: Path, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the data, the settings and what was recorded of a `run.toml`, with `settings` laid over it."""
+    from afina.train.run import read_settings
+
+    held = read_settings(file)
+    recorded = held.pop("recorded", {})
+    held |= settings
+    data = held.pop("data", None)
+    if not isinstance(data, str):
+        raise InputError(_('{file} does not say which data to use: add data = "file.csv".').format(file=file))
+    return data, held, recorded
+
+
+def _object(given: dict[str, Any], kind: str) -> Any:
+    """Take a task or method object out of the settings and leave its name there."""
+    value = given.get(kind)
+    if value is None or isinstance(value, str):
+        return None
+    given[kind] = type(value).__module__.rpartition(".")[2]
+    return value
+
+
+def _not_of_another(given: Mapping[str, Any], *own: type[Settings]) -> None:
+    """A setting that only another task or method has is no spelling mistake: say whose it is."""
+    owners: tuple[type[Settings], ...] = (Common, *own)
+    names = {name for owner in owners for name in knobs(owner)}
+    for name in given:
+        if name in names:
+            continue
+        others = [
+            one
+            for folder in ("tasks", "methods")
+            for one in known(folder)
+            if name in knobs(find(folder, one))
+        ]
+        if others:
+            raise InputError(
+                _("Setting '{name}' is one of {owners}, which is not what was chosen here.").format(
+                    name=name, owners=", ".join(others)
+                )
+            )

@@ -1,0 +1,95 @@
+"""Score a trained run on other rows, beside the baselines of its own training rows where they are at hand."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from afina.core import Row, Task
+from afina.errors import InputError
+from afina.messages import N_, _, use_language
+from afina.settings import Common, Settings, divide, setting
+
+
+class Evaluate(Settings):
+    """Settings of `afina evaluate`."""
+
+    text: str | None = setting(
+        None, N_("Column that holds the text (default: as in training, else guessed).")
+    )
+    label: str | None = setting(
+        None, N_("Column that holds the label (default: as in training, else guessed).")
+    )
+
+
+def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, Any]:
+    """Return the figures of the run's model on the rows of `data`, under `test`, as INTERFACE.md names them.
+
+    Labels that the model does not know count as errors and are named. The baselines learn from the run's own
+    training rows; where its data is no longer there or has changed, they are left out. Raises InputError.
+    """
+    began = time.perf_counter()
+    use_language(settings.get("lang"))
+    common, own = divide(settings, Common, Evaluate)
+    common, own = Common.of(common), Evaluate.of(own)
+    from afina.data.read import read
+    from afina.train.run import Run
+    from afina.verbs._measure import compare
+    from afina.verbs._prepare import clean
+
+    trained = Run(run)
+    bundle = trained.bundle
+    notes: list[str] = []
+    table = read(data, offline=common.offline)
+    task = columns(bundle.task, table, own)
+    rows = clean(task, table.rows, notes)
+    if not rows:
+        raise InputError(_("{file} has no row with both text and label.").format(file=data))
+    answers = bundle.answers(rows)
+    seconds = time.perf_counter() - began
+    train = _training_rows(trained, bundle.task)
+    rivals = bundle.task.baselines(train, rows) if train else {}
+    found = compare(bundle.task, {"test": rows}, answers, rivals)
+    for name in ("majority", "tfidf"):
+        found["baselines"].setdefault(name, {"validation": None, "test": None})
+    found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": [*table.notes, *notes]}
+    result = trained.result
+    return {
+        **{name: result[name] for name in ("run", "model", "task", "method")},
+        **found,
+        "rows_per_s": None,
+        "tokens_per_s": None,
+        "share_of_peak": None,
+        "seconds": {
+            "prepare": None,
+            "train": None,
+            "evaluate": round(seconds, 2),
+            "total": round(seconds, 2),
+        },
+        "trained_weights": result["trained_weights"],
+        "peak_memory_mb": None,
+    }
+
+
+def columns(task: Task, table: Any, own: Evaluate) -> Task:
+    """Return the task with the columns of another table: those named, else those of training, else guessed."""
+    chosen = {}
+    for role in ("text", "label"):
+        named, trained = getattr(own, role), getattr(task, role, None)
+        chosen[role] = named or (trained if trained in table.columns else None)
+    return task.replace(**chosen).choose_columns(table)
+
+
+def _training_rows(run: Any, task: Task) -> Sequence[Row]:
+    """Return the rows the run was trained on, or none where they cannot be had unchanged."""
+    from afina.verbs._prepare import prepare
+
+    settings = run.settings
+    try:
+        prepared = prepare(
+            task.replace(labels=(), weights=()), settings["data"], settings.get("validation"), settings.get("test"),
+            seed=settings["seed"], offline=True,
+        )  # fmt: skip
+    except InputError:
+        return []
+    return prepared.splits.train if prepared.splits.fingerprint == run.recorded["data"] else []

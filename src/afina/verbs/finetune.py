@@ -1,0 +1,345 @@
+"""Fine-tune a model on a person's own rows: a file in; a trained, measured, reusable model out."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.core import Row, Splits
+from afina.errors import InputError
+from afina.messages import N_, _, use_language
+from afina.models.find import DEFAULT
+from afina.models.find import find as find_model
+from afina.settings import Training, flag, setting
+from afina.verbs._measure import main_metric, measure
+from afina.verbs._prepare import Prepared, lengths, prepare
+from afina.verbs._settings import Chosen, choose, from_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from afina.train.bundle import Bundle
+    from afina.train.run import Run
+
+
+class Finetune(Training):
+    """Settings of `afina finetune`; the knobs of the task and the method come beside them."""
+
+    task: str = setting("classification", N_("What is learnt."))
+    method: str = setting("full", N_("How the model may change."))
+    model: str = setting(DEFAULT, N_("An embedded model, a folder, or a model of the Hugging Face Hub."))
+    random_weights: bool = setting(
+        False, N_("The model's shape with fresh weights: what does pre-training bring?")
+    )
+    validation: str | None = setting(None, N_("File with the validation rows."))
+    test: str | None = setting(None, N_("File with the test rows."))
+    output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
+    resume: bool = setting(False, N_("Go on with the run that the folder holds."))
+    overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
+
+
+class Resolved(Finetune):
+    """The settings when the method's preset, the data and the model have decided what was open."""
+
+    learning_rate: float
+    num_train_epochs: float
+    train_batch_size: int
+    max_length: int
+    early_stopping_patience: int
+
+
+PASSING = {"output_dir", "resume", "overwrite", "dry_run"}  # what a repeat does not take over
+
+
+def finetune(data: str | Path, **settings: Any) -> "Run | None":
+    """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
+
+    Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
+    the run; with `dry_run=True` nothing is trained or written and None is returned. Raises InputError before
+    anything is written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
+    """
+    began = time.perf_counter()
+    use_language(settings.get("lang"))
+    data, settings, recorded, run = _job(str(data), settings)
+    chosen = choose(settings, Finetune)
+    source = find_model(chosen.verb.model, offline=chosen.common.offline)
+    prepared = prepare(
+        chosen.task, data, chosen.verb.validation, chosen.verb.test,
+        seed=chosen.verb.seed, offline=chosen.common.offline,
+    )  # fmt: skip
+    if recorded.get("data", prepared.splits.fingerprint) != prepared.splits.fingerprint:
+        changed = _("The data is not the data of the run: its rows have changed.")
+        if chosen.verb.resume:
+            raise InputError(changed + " " + _("Start anew with --overwrite."))
+        prepared.notes.append(changed)
+    return _train(data, chosen, prepared, source, run, recorded, began)
+
+
+def _job(data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any], Path]:
+    """Return data, settings, what was recorded, and the run's folder: of a new run, a repeat or a resumed one."""
+    from afina.train import folder
+
+    repeats = data.endswith(".toml")
+    recorded: dict[str, Any] = {}
+    if repeats:
+        file = Path(data)
+        if settings.get("resume") and not settings.get("output_dir"):
+            settings = settings | {"output_dir": str(file.parent)}
+        data, settings, recorded = from_file(file, settings)
+    run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
+    folder.check(run, resume=_true(settings, "resume"), overwrite=_true(settings, "overwrite"))
+    if _true(settings, "resume"):
+        data, settings, recorded = _as_begun(run, data, settings)
+    return data, settings, recorded, run
+
+
+def _as_begun(run: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return data and settings as the run began; a setting that now says otherwise is an error."""
+    begun_data, begun, recorded = from_file(run / "run.toml", {})
+    told = choose({k: v for k, v in settings.items() if k not in PASSING}, Finetune).flat()
+    for name in settings:
+        if name in begun and name in told and begun[name] != told[name]:
+            raise InputError(
+                _(
+                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
+                ).format(run=run, flag=flag(name), old=begun[name], new=told[name])
+            )
+    if Path(data) != Path(begun_data) and not data.endswith(".toml"):
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=begun_data, new=data
+            )
+        )
+    passing = {name: settings[name] for name in (*PASSING, "offline", "quiet", "lang") if name in settings}
+    return begun_data, begun | passing, recorded
+
+
+def _train(
+    data: str,
+    chosen: Chosen,
+    prepared: Prepared,
+    source: Path,
+    run: Path,
+    recorded: dict[str, Any],
+    began: float,
+) -> "Run | None":
+    """Encode, build, fit, score and report."""
+    import torch
+
+    from afina.batching.plan import Plan, batches
+    from afina.models.load import load, load_config, load_tokenizer, longest
+    from afina.report import card
+    from afina.report import finetune as report
+    from afina.train import folder, machine
+    from afina.train.bundle import Bundle
+    from afina.train.checkpoint import replaced
+    from afina.train.fit import fit
+    from afina.train.fitting import judge
+    from afina.train.run import Run, write_settings
+    from afina.train.track import peak_memory_mb, read, say
+
+    task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
+    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
+    tokenizer, config = load_tokenizer(source), load_config(source, task.config())
+    limit = longest(config, tokenizer)
+    verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
+    encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
+    whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
+    about_data = summary(prepared, lengths(whole, verb.max_length))
+    accelerator = machine.accelerator(verb.precision)
+    plan = Plan(
+        [task.length(row) for row in encoded[0]], verb.train_batch_size, verb.micro_batch_tokens,
+        verb.seed, accelerator.num_processes, accelerator.process_index,
+    )  # fmt: skip
+    total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
+    torch.manual_seed(verb.seed)
+    model = method.modify(
+        load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout)
+    )
+    trained = trained_weights(model, method)
+    if accelerator.is_main_process:
+        for sentence in about_data["notes"] + _plan_in_words(splits, verb, total, trained, whole):
+            say(sentence, quiet)
+    if verb.dry_run:
+        return None
+    if accelerator.is_main_process:
+        folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
+        facts = machine.recorded() | {
+            "data": splits.fingerprint,
+            "model": folder.fingerprint(source),
+            "steps": total,
+        }
+        kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
+        write_settings(run / "run.toml", {"data": data} | kept, facts)
+    accelerator.wait_for_everyone()
+    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens)
+    prepared_at = time.perf_counter()
+
+    def keep_best(_model: "nn.Module") -> None:
+        with replaced(run / "best") as new:
+            bundle.save(new)
+
+    progress = fit(
+        accelerator,
+        model,
+        method,
+        task.loss,
+        partial(batches, plan, encoded[0], partial(task.collate, tokenizer=tokenizer)),
+        budget(verb, total, plan.steps_per_epoch),
+        run,
+        steps_per_epoch=plan.steps_per_epoch,
+        evaluate=_evaluation(bundle, splits, encoded) if splits.validation else None,
+        keep_best=keep_best,
+        resume=verb.resume,
+        quiet=quiet,
+    )
+    trained_at = time.perf_counter()
+    if accelerator.is_main_process:
+        peak = machine.matrix_peak(verb.precision)
+        found = measure(Bundle.load(run / "best"), splits, run)
+        evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
+        found["details"] |= {
+            "data": about_data,
+            "fitting": judge(evaluations, main_metric(found), progress.stopped) if evaluations else None,
+        }
+        speed = progress.tokens / max(progress.seconds, 1e-9)
+        mean = sum(plan.lengths) / len(plan.lengths)
+        result = {
+            "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method, **found,
+            "rows_per_s": round(progress.rows / max(progress.seconds, 1e-9), 2),
+            "tokens_per_s": round(speed, 1),
+            "share_of_peak": round(speed * machine.flop_per_token(model, mean) / peak, 4),
+            "seconds": {
+                "prepare": round(prepared_at - began, 2),
+                "train": round(progress.seconds, 2),
+                "evaluate": round(time.perf_counter() - trained_at, 2),
+                "total": round(time.perf_counter() - began, 2),
+            },
+            "trained_weights": trained,
+            "peak_memory_mb": peak_memory_mb(),
+        }  # fmt: skip
+        folder.write_json(run / "scores.json", result)
+        report.write(run)
+        card.write(run, run / "best")
+    accelerator.wait_for_everyone()
+    return Run(run)
+
+
+def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
+    """Return the settings with every open one decided by the method's preset, the data or the model."""
+    verb: Finetune = chosen.verb
+    preset = chosen.method.presets(width)
+    batch = verb.train_batch_size or preset.get("train_batch_size") or (16 if rows < 2000 else 32)
+    steps = max(1, -(-rows // batch))
+    # About 600 steps: small sets need many passes, large ones few.
+    epochs = verb.num_train_epochs or preset.get("num_train_epochs") or min(20, max(3, -(-600 // steps)))
+    return Resolved.of(
+        verb.model_dump()
+        | {
+            "learning_rate": verb.learning_rate or preset["learning_rate"],
+            "train_batch_size": batch,
+            "num_train_epochs": epochs,
+            "max_length": min(verb.max_length or limit, limit),
+            "early_stopping_patience": verb.early_stopping_patience or max(3, round(epochs / 3)),
+        }
+    )
+
+
+def budget(verb: Resolved, total: int, steps_per_epoch: int) -> Any:
+    """Return what the loop may spend: an evaluation an epoch, and ten at least."""
+    from afina.train.fit import Budget
+
+    often = verb.eval_steps or max(1, min(steps_per_epoch, total // 10))
+    return Budget(
+        steps=total,
+        learning_rate=verb.learning_rate,
+        seed=verb.seed,
+        warmup_steps=verb.warmup_steps,
+        weight_decay=verb.weight_decay,
+        max_grad_norm=verb.max_grad_norm,
+        eval_steps=often,
+        save_steps=verb.save_steps or often,
+        patience=verb.early_stopping_patience,
+    )
+
+
+def trained_weights(model: "nn.Module", method: Any) -> int:
+    """Return how many weights at least one stage of the method trains."""
+    stages = method.stages(model)
+    return sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if any(stage.trainable is None or name in stage.trainable for stage in stages)
+    )
+
+
+def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
+    """Return what the report says of the data."""
+    task, parts = prepared.task, prepared.splits
+    notes = list(prepared.notes)
+    if length["rows_cut"]:
+        notes.append(
+            _(
+                "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
+            ).format(
+                rows=length["rows_cut"],
+                all=len(parts.train),
+                limit=length["max_length"],
+                tokens=length["tokens_cut"],
+            )
+        )
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    return {
+        "rows": {name: len(rows) for name, rows in named.items()},
+        "labels": labels,
+        "columns": {role: getattr(task, role) for role in ("text", "label") if getattr(task, role, None)},
+        "notes": notes,
+        "length": length,
+    }
+
+
+def _evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
+    """Return what scores the model in mid-training: validation rows, and as many training rows beside them."""
+    from afina.train.bundle import answers, mean_loss
+
+    task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
+    every = max(1, len(splits.train) // min(500, max(50, len(splits.validation))))
+    parts = {
+        "validation": (encoded[1], splits.validation),
+        "train": (encoded[0][::every], splits.train[::every]),
+    }
+
+    def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
+        found = {}
+        for name, (rows, gold) in parts.items():
+            metric, value = task.watch(answers(model, task, tokenizer, rows, tokens), gold)
+            found[name] = {"loss": mean_loss(model, task, tokenizer, rows, tokens), metric: value}
+        return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
+
+    return evaluate
+
+
+def _plan_in_words(
+    splits: Splits, verb: Resolved, steps: int, trained: int, whole: Sequence[int]
+) -> list[str]:
+    return [
+        _(
+            "{train} rows to train on, {validation} to validate, {test} to test; {tokens:.0f} tokens a row."
+        ).format(
+            train=len(splits.train),
+            validation=len(splits.validation),
+            test=len(splits.test),
+            tokens=sum(whole) / len(whole),
+        ),
+        _(
+            "{weights:,} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate:g}."
+        ).format(weights=trained, steps=steps, rows=verb.train_batch_size, rate=verb.learning_rate),
+    ]
+
+
+def _true(settings: dict[str, Any], name: str) -> bool:
+    return bool(settings.get(name))

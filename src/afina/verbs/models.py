@@ -1,0 +1,111 @@
+"""The models on this machine: listed, and written out as ordinary Hugging Face folders."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from afina.errors import InputError
+from afina.messages import N_, _, use_language
+from afina.models.find import EMBEDDED, embedded
+from afina.models.find import find as find_model
+from afina.settings import Settings, setting
+
+
+class Models(Settings):
+    """Settings of `afina models`."""
+
+    overwrite: bool = setting(False, N_("Replace what the folder holds."))
+
+
+def models(
+    action: Literal["list", "save"] = "list",
+    name: str | None = None,
+    folder: str | None = None,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """List the models on this machine, or `save` one in float32 into a folder that plain transformers loads."""
+    use_language(settings.pop("lang", None))
+    if action == "list":
+        return _embedded() + _cached()
+    if action != "save" or not name or not folder:
+        raise InputError(_("Write: afina models list, or afina models save NAME FOLDER."))
+    return [save(name, Path(folder), overwrite=bool(settings.get("overwrite")))]
+
+
+def save(name: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write the model `name` with tokenizer into `folder`, all weights in float32."""
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())) and not overwrite:
+        raise InputError(_("{folder} is not empty. Add --overwrite or name another.").format(folder=folder))
+    source = find_model(name)
+    from afina.models.load import load, load_config, load_tokenizer
+    from afina.train.checkpoint import replaced
+
+    kinds = load_config(source).architectures or ["AutoModel"]
+    model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))
+    with replaced(folder) as new:
+        model.save_pretrained(new)  # type: ignore[operator]
+        load_tokenizer(source).save_pretrained(new)
+        card = source / "README.md"
+        if card.is_file():
+            (new / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
+    return {"name": name, "folder": str(folder), "mb": _size(folder)}
+
+
+def _auto(architecture: str) -> str:
+    """Return the `AutoModelFor…` of a class such as `BertForPreTraining`."""
+    for end in ("ForPreTraining", "ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "LMHeadModel"):
+        if architecture.endswith(end):
+            known = {
+                "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+                "LMHeadModel": "AutoModelForCausalLM",
+            }
+            return known.get(end, f"AutoModel{end}")
+    head = architecture[architecture.find("For") :] if "For" in architecture else ""
+    return f"AutoModel{head}"
+
+
+def _embedded() -> list[dict[str, Any]]:
+    found = []
+    for name in embedded():
+        folder = EMBEDDED / name.removeprefix("afina/")
+        about = (
+            json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            if (folder / "about.json").is_file()
+            else {}
+        )
+        found.append(
+            {
+                "name": name,
+                "where": "embedded",
+                "mb": _size(folder),
+                "languages": about.get("languages"),
+                "license": about.get("license"),
+            }
+        )
+    return found
+
+
+def _cached() -> list[dict[str, Any]]:
+    """Return the models in the Hugging Face cache; what it does not record (language, licence) is None."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    kept = [repository for repository in repositories if repository.repo_type == "model"]
+    return [
+        {
+            "name": repository.repo_id,
+            "where": "cache",
+            "mb": round(repository.size_on_disk / 2**20, 1),
+            "languages": None,
+            "license": None,
+        }
+        for repository in sorted(kept, key=lambda each: each.repo_id)
+    ]
+
+
+def _size(folder: Path) -> float:
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20, 1)

@@ -1,0 +1,200 @@
+"""Texts, tokenizer and encoded corpus: what goes in comes out, whole and in its place."""
+
+import gzip
+import itertools
+import json
+import lzma
+
+import numpy as np
+import pytest
+
+from afina.data.corpus import Corpus, split_sentences
+from afina.errors import InputError
+from afina.models.wordpiece import train_wordpiece
+
+TEXT = """El niño comió pan en la montaña. ¿Quién vino ayer? ¡Qué alegría!
+La pingüina camina despacio, sin prisa.
+
+The child ate bread. "Who came?" she asked. It was 5.30 in the morning.
+
+Última línea: fin.
+"""
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_wordpiece(iter(TEXT.splitlines() * 50), 2200)
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "texto.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def words(tokenizer, corpus):
+    return [[tokenizer.decode(ids) for ids in corpus.document(i)] for i in range(len(corpus))]
+
+
+def test_sentences_end_before_a_capital_or_an_opening_sign():
+    assert split_sentences("Fue así. ¿Quién? «¡Yo!» Ella rió... y calló. 3 días después, fin") == [
+        "Fue así.",
+        "¿Quién?",
+        "«¡Yo!»",
+        "Ella rió... y calló.",
+        "3 días después, fin",
+    ]
+    assert split_sentences("It cost 5.30 euros, i.e. little") == ["It cost 5.30 euros, i.e. little"]
+
+
+def test_tokenizer_keeps_case_and_accents_and_knows_pairs(tokenizer):
+    assert [tokenizer.convert_tokens_to_ids(t) for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert tokenizer.decode(tokenizer("El niño comió")["input_ids"]) == "[CLS] El niño comió [SEP]"
+    assert tokenizer("nin\u0303o") == tokenizer("niño")
+    assert tokenizer.tokenize("pan😂😂❤\ufe0f") == ["pan", "😂", "😂", "❤"]
+    pair = tokenizer("El niño", "vino")
+    first = pair["input_ids"].index(3) + 1
+    assert pair["token_type_ids"] == [0] * first + [1] * (len(pair["input_ids"]) - first)
+    assert pair["input_ids"][0] == 2
+    assert pair["input_ids"][-1] == 3
+
+
+def test_text_that_names_a_piece_is_not_that_piece(tokenizer):
+    assert tokenizer.tokenize("##ó") == ["[UNK]", "[UNK]", "ó"]
+
+
+def test_two_trainings_give_the_same_vocabulary(tokenizer):
+    again = train_wordpiece(iter(TEXT.splitlines() * 50), 2200)
+    assert again.get_vocab() == tokenizer.get_vocab()
+
+
+def test_saved_tokenizer_gives_the_same_ids_beside_a_bert_configuration(tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    texts = ["El nin\u0303o comió 😂.", "¿Quién es? [MASK] café"]
+    assert dict(loaded(texts)) == dict(tokenizer(texts))
+    assert dict(loaded(*texts)) == dict(tokenizer(*texts))
+
+
+def test_vocabulary_needs_words_and_room():
+    with pytest.raises(InputError, match="empty"):
+        train_wordpiece(iter(["", "  "]), 5000)
+    with pytest.raises(InputError, match="too small"):
+        train_wordpiece(iter(["hola"]), 100)
+
+
+def test_corpus_holds_documents_sentences_and_tokens(tokenizer, text_file, tmp_path):
+    corpus = Corpus.build([text_file], tokenizer, tmp_path / "corpus")
+    assert words(tokenizer, corpus) == [
+        [
+            "El niño comió pan en la montaña.",
+            "¿ Quién vino ayer?",
+            "¡ Qué alegría!",
+            "La pingüina camina despacio, sin prisa.",
+        ],
+        ["The child ate bread.", '" Who came? " she asked.', "It was 5. 30 in the morning."],
+        ["Última línea : fin."],
+    ]
+    assert corpus.tokens.dtype == np.uint16
+    assert corpus.documents.tolist() == [0, 4, 7, 8]
+    assert corpus.sentences[0] == 0
+    assert corpus.sentences[-1] == len(corpus.tokens)
+    reopened = Corpus.open(tmp_path / "corpus")
+    assert words(tokenizer, reopened) == words(tokenizer, corpus)
+
+
+def test_batch_borders_change_nothing(tokenizer, text_file, tmp_path, monkeypatch):
+    whole = Corpus.build([text_file], tokenizer, tmp_path / "whole")
+    monkeypatch.setattr("afina.data.corpus.BATCH_CHARACTERS", 1)
+    monkeypatch.setattr("afina.data.corpus.islice", lambda rest, n: itertools.islice(rest, 1))
+    parts = Corpus.build([text_file], tokenizer, tmp_path / "parts")
+    for name in ("tokens", "sentences", "documents"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_every_format_gives_the_same_corpus(tokenizer, text_file, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = TEXT.strip().split("\n\n")
+    packed = tmp_path / "texto.txt.xz"
+    packed.write_bytes(lzma.compress(TEXT.encode()))
+    zipped = tmp_path / "texto.txt.gz"
+    zipped.write_bytes(gzip.compress(TEXT.encode()))
+    lines = tmp_path / "texto.jsonl"
+    lines.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+    table = tmp_path / "texto.parquet"
+    parquet.write_table(pyarrow.table({"text": texts}), table)
+    expected = words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "plain"))
+    for path in (packed, zipped, lines, table):
+        corpus = Corpus.build([path], tokenizer, tmp_path / f"of {path.name}")
+        assert words(tokenizer, corpus) == expected, path.name
+
+
+def test_corpus_is_used_again_until_text_or_tokenizer_changes(tokenizer, text_file, tmp_path):
+    folder = tmp_path / "corpus"
+    Corpus.build([text_file], tokenizer, folder)
+    made = (folder / "tokens.bin").stat().st_ino
+    Corpus.build([text_file], tokenizer, folder)
+    assert (folder / "tokens.bin").stat().st_ino == made
+    text_file.write_text(TEXT + "\nUna línea más.\n", encoding="utf-8")
+    assert len(Corpus.build([text_file], tokenizer, folder)) == 4
+    other = train_wordpiece(iter(["Una línea más", "fin"] * 9), 2200)
+    before = Corpus.open(folder).facts["made_of"]
+    assert Corpus.build([text_file], other, folder).facts["made_of"] != before
+
+
+def test_truncation_left_on_by_an_earlier_call_cuts_nothing(tokenizer, text_file, tmp_path):
+    expected = words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "a"))
+    tokenizer("El niño comió pan", truncation=True, max_length=4, padding="max_length")
+    assert words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "b")) == expected
+
+
+def test_half_written_corpus_is_made_anew(tokenizer, text_file, tmp_path):
+    folder = tmp_path / "corpus"
+    expected = words(tokenizer, Corpus.build([text_file], tokenizer, folder))
+    (folder / "tokens.bin").write_bytes((folder / "tokens.bin").read_bytes()[:-2])
+    with pytest.raises(InputError, match="only part"):
+        Corpus.open(folder)
+    assert words(tokenizer, Corpus.build([text_file], tokenizer, folder)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("nada.txt", None, "does not exist"),
+        ("vacío.txt", b"", "is empty"),
+        ("blanco.txt", b" \n \n", "nothing but blanks"),
+        ("foto.txt", b"\x89PNG\r\n\0\0\0", "not text"),
+        ("latin.txt", "Línea buena\nniño".encode("latin-1"), "line 1: the text is not UTF-8"),
+        ("roto.txt.xz", b"no es xz", "cannot be unpacked"),
+        ("mal.jsonl", b'{"text": "a"}\n{"texto": "b"}\n', "line 2: expected an object"),
+        ("mal.parquet", b"PAR?", "not a Parquet file"),
+    ],
+)
+def test_wrong_files_are_told_and_leave_no_corpus(tokenizer, tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        Corpus.build([path], tokenizer, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_folder_with_other_files_is_left_alone(tokenizer, text_file, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "tesis.doc").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match=r"tesis\.doc"):
+        Corpus.build([text_file], tokenizer, folder)
+    assert (folder / "tesis.doc").exists()
