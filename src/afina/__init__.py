@@ -3,8 +3,11 @@
 `run = afina.finetune("opinions.csv", task="classification")`, `run.scores`, `run.bundle.predict([...])`.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing leaves the machine unasked
 
 _WHERE = {
     "finetune": "afina.verbs.finetune",

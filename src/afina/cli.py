@@ -1,6 +1,7 @@
 """The command line, made from the verbs' settings; no torch is imported before a verb runs."""
 
 import gettext
+import io
 import json
 import os
 import sys
@@ -28,6 +29,9 @@ VERBS: dict[str, tuple[str, list[str], bool]] = {
 
 def main() -> None:
     """Run the command line and leave with the exit code that INTERFACE.md promises."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without accents or boxes is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -41,14 +45,13 @@ def run(given: list[str]) -> int:
         click.echo(help_.format_message())
         return 0
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "afina"
-        return _fail(f"{_usage(error)} {_('See {command} --help.').format(command=command)}", 2)
+        command = " ".join(["afina", *(word for word in given[:1] if word in VERBS)])
+        return _fail(f"{_usage(error, given)} {_('See {command} --help.').format(command=command)}", 2)
     except (click.Abort, KeyboardInterrupt):
-        return _fail(_("Interrupted."), 130)
+        return _fail(_("Interrupted. A run that had begun goes on with --resume."), 130)
     except AfinaError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's way out when the reader of a pipe (`| head`) has gone, which is no fault
         return 0
 
 
@@ -88,7 +91,14 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
     def callback(**values: Any) -> int:
         return _call(verb, arguments, values)
 
-    return click.Command(verb, params=params, help=_(sentence), callback=callback, no_args_is_help=True)
+    return click.Command(
+        verb,
+        params=params,
+        help=_(sentence),
+        callback=callback,
+        no_args_is_help=True,
+        context_settings={"allow_extra_args": True},  # `_call` says more of them than click does
+    )
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
@@ -119,10 +129,17 @@ def _metavar(field: FieldInfo) -> str:
 def _call(verb: str, arguments: list[str], values: dict[str, Any]) -> int:
     """Call the verb's function and print what it returns."""
     as_json = values.pop("as_json")
+    extra = click.get_current_context().args
+    if extra:
+        raise click.UsageError(
+            _("'{words}' is too much here; a text or name with blanks needs quotation marks.").format(
+                words=" ".join(extra)
+            )
+        )
     positional: list[Any] = []
     for i, name in enumerate(arguments):
         value = values.pop(f"argument{i}")
-        if name[0] != "*" and value is None:
+        if name[0] != "*" and not value:
             raise click.UsageError(_("{name} is missing.").format(name=name))
         positional += value if name[0] == "*" else [value]
     settings = {name: value for name, value in values.items() if value is not None}
@@ -154,8 +171,10 @@ def _speak(given: list[str]) -> None:
     gettext.textdomain("afina")
 
 
-def _usage(error: click.UsageError) -> str:
+def _usage(error: click.UsageError, given: list[str]) -> str:
     """Say what is wrong with the command line, with the nearest name."""
+    if isinstance(error, click.BadOptionUsage) and given[-1] == error.option_name:
+        return _("Option '{name}' needs a value behind it.").format(name=error.option_name)
     if isinstance(error, click.NoSuchOption) and error.ctx:
         options = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]
         return unknown(error.option_name, options, "options")

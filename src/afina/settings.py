@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +23,9 @@ class Settings(BaseModel):
     def of(cls, values: Mapping[str, Any]) -> Any:
         """Check `values` and return the settings; raises InputError with one sentence for each thing wrong."""
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(
+                {name: str(value) if isinstance(value, PurePath) else value for name, value in values.items()}
+            )
         except ValidationError as error:
             raise InputError(_explain(error, list(cls.model_fields))) from None
 
@@ -88,6 +91,7 @@ def _explain(error: ValidationError, names: list[str]) -> str:
 
 _WANTED = {
     "int_parsing": N_("a whole number"),
+    "int_parsing_size": N_("a shorter number"),
     "int_type": N_("a whole number"),
     "int_from_float": N_("a whole number"),
     "float_parsing": N_("a number"),

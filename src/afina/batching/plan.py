@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from afina.core import Batch
+from afina.errors import InputError
+from afina.messages import _
 
 POOL = 50  # steps whose rows are sorted by length together: 97 % useful tokens, and the order still looks shuffled
 JITTER = 0.1  # lengths are blurred by this share before sorting, so that small sets meet in new batches every epoch
@@ -18,7 +20,8 @@ class Plan:
     """The rows of every step, shuffled anew each epoch, rows of like length together.
 
     `lengths` are tokens a row, `batch_size` rows a step over all processes. `micro_tokens` bounds what one rank
-    sends through the model at once, padding counted; it changes memory and speed, never the result.
+    sends through the model at once, padding counted; it changes memory and speed, never the result. Raises
+    InputError where a step has fewer rows than there are processes: one of them would wait for ever.
     """
 
     lengths: Sequence[int]
@@ -27,6 +30,16 @@ class Plan:
     seed: int = 0
     world: int = 1
     rank: int = 0
+
+    def __post_init__(self) -> None:
+        fewest = len(self.lengths) // self.steps_per_epoch
+        if fewest < self.world and self.world > 1:
+            raise InputError(
+                _(
+                    "A step of {rows} rows cannot be shared among {world} processes. Give at least {least} rows a "
+                    "step, or start fewer processes."
+                ).format(rows=fewest, world=self.world, least=2 * self.world)
+            )
 
     @cached_property
     def steps_per_epoch(self) -> int:

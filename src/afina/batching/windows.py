@@ -8,12 +8,13 @@ import numpy as np
 from afina.data.corpus import Corpus
 
 FOLLOWS, ELSEWHERE, NO_PAIR = 0, 1, -100
+SPECIAL = 3  # [CLS] A [SEP] B [SEP]
 
 
 class Windows:
     """Stretches of a corpus of at most `room` tokens, each within one document, cut between sentences.
 
-    `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or ELSEWHERE) or ([A], NO_PAIR): half of the pairs are
+    `rows[i]["length"]` is the tokens of a row and `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or ELSEWHERE) or ([A], NO_PAIR): half of the pairs are
     neighbours; for the others B comes from another document and is about as long as the true B, so that its
     length tells nothing. A sentence longer than `room` is cut. `chosen` [documents] says which documents are in.
     """
@@ -29,11 +30,12 @@ class Windows:
         return len(self.starts)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair)}
+        length = int(self.ends[index] - self.starts[index]) + SPECIAL
+        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair), "length": length}
 
-    def lengths(self, special: int = 3) -> list[int]:
-        """Return the tokens of every row, `special` ones added."""
-        return (self.ends - self.starts + special).tolist()
+    def lengths(self) -> list[int]:
+        """Return the tokens of every row, the special ones of a pair counted."""
+        return (self.ends - self.starts + SPECIAL).tolist()
 
     def _draw(self, index: int, rng: np.random.Generator, pair: bool) -> tuple[list[np.ndarray], int]:
         start, end = int(self.starts[index]), int(self.ends[index])

@@ -35,23 +35,25 @@ def find(name: str, *, offline: bool = False) -> Path:
         return _checked(folder)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(_("{name} is no folder with a model.").format(name=name) + " " + _choices())
-    return _checked(
-        _from_hub(name, offline=offline or os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""))
-    )
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
+    return _checked(_from_hub(name, offline=offline), name)
 
 
 def shape(folder: Path) -> dict[str, Any]:
     """Return the model's `config.json`; InputError where it cannot be read."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             _("{folder}/config.json cannot be read: {reason}.").format(folder=folder, reason=error)
         ) from None
+    if not isinstance(found, dict):
+        raise InputError(_("{folder}/config.json is no configuration of a model.").format(folder=folder))
+    return found
 
 
-def _checked(folder: Path) -> Path:
-    """Return `folder` where it holds a model in safetensors."""
+def _checked(folder: Path, name: str = "") -> Path:
+    """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
     if not (folder / "config.json").is_file():
         if (folder / "best" / "config.json").is_file():
             return _checked(folder / "best")
@@ -59,17 +61,34 @@ def _checked(folder: Path) -> Path:
             _("{folder} holds no model: config.json is missing.").format(folder=folder) + " " + _choices()
         )
     shape(folder)
-    if any(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    for file in weights:
+        _open(file)
+    if weights:
         return folder
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.ckpt")):
+    raise InputError(
+        _(
+            "{name} has no weights in safetensors. Pickled ones (*.bin, *.pt) can run any code when they are read, so "
+            "afina does not open them. If you trust their source, convert them once and name the new folder: "
+            'python -c "from transformers import AutoModel, AutoTokenizer; '
+            "[kind.from_pretrained('{name}').save_pretrained('converted') for kind in (AutoModel, AutoTokenizer)]\""
+        ).format(name=name or folder)
+    )
+
+
+def _open(file: Path) -> None:
+    """Read the head of a weights' file, which also says how long the file must be."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
         raise InputError(
-            _(
-                "The weights in {folder} are pickled, and a pickle can run any code when it is read, so afina does not "
-                'open it. If you trust its source, convert it once: python -c "from transformers import AutoModel; '
-                "AutoModel.from_pretrained('{folder}').save_pretrained('{folder}-safe')\", and copy the tokenizer files."
-            ).format(folder=folder)
-        )
-    raise InputError(_("{folder} holds no weights (*.safetensors).").format(folder=folder))
+            _("The weights in {file} cannot be read ({reason}). Fetch or copy the file again.").format(
+                file=file, reason=error
+            )
+        ) from None
 
 
 def _from_hub(name: str, *, offline: bool) -> Path:
@@ -85,6 +104,10 @@ def _from_hub(name: str, *, offline: bool) -> Path:
             reason = _("The Hub has no model '{name}' that you may read ({code}).").format(
                 name=name, code=error.response.status_code
             )
+        elif offline:
+            reason = _(
+                "The model '{name}' is not on this machine, and nothing is fetched with --offline or HF_HUB_OFFLINE."
+            ).format(name=name)
         else:
             reason = _(
                 "The model '{name}' is not on this machine and the Hugging Face Hub cannot be reached."

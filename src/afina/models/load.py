@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from afina.errors import InputError
 from afina.messages import _
+from afina.models.find import shape
 
 # What the field calls its dropouts; those of the attention stay as they are (0 unless asked: see `load`).
 DROPOUTS = (
@@ -53,7 +55,16 @@ def load(
         try:
             if random_weights:
                 return auto.from_config(settings, dtype=torch.float32)
-            return auto.from_pretrained(folder, config=settings, dtype=torch.float32, use_safetensors=True)
+            # A head for other labels has another size and is drawn anew; the backbone must fit (see `_whole`).
+            model, info = auto.from_pretrained(
+                folder,
+                config=settings,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            return _whole(model, info, folder)
         except (ValueError, KeyError) as error:
             if "Unrecognized configuration class" not in str(error):
                 raise
@@ -62,10 +73,27 @@ def load(
                     "A model of the kind '{kind}' cannot be used for this task: transformers has no {head} for it."
                 ).format(kind=settings.model_type, head=head)
             ) from None
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise InputError(
-                _("The model in {folder} cannot be read: {reason}").format(folder=folder, reason=error)
+                _("The model in {folder} cannot be read: {reason}").format(
+                    folder=folder, reason=str(error).split("\n")[0]
+                )
             ) from None
+
+
+def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module:
+    """Return the model where its backbone came from the file: transformers would draw what is missing, silently."""
+    backbone = getattr(model, "base_model_prefix", "") + "."
+    unfit = [name for name, *_sizes in info["mismatched_keys"] if name.startswith(backbone)]
+    missing = [name for name in info["missing_keys"] if name.startswith(backbone)]
+    own = [name for name in model.state_dict() if name.startswith(backbone)]
+    if unfit or 2 * len(missing) > len(own):
+        raise InputError(
+            _("The weights in {folder} do not fit its config.json, for example {name}.").format(
+                folder=folder, name=sorted(unfit or missing)[0]
+            )
+        )
+    return model
 
 
 def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
@@ -83,7 +111,10 @@ def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of `folder`, with a padding token in any case."""
+    """Return the tokenizer of `folder`, with a padding token in any case.
+
+    Raises InputError where there is none (transformers would make an empty one) or where it is not the model's.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -92,6 +123,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
                 folder=folder, reason=str(error).split("\n")[0]
             )
         ) from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(
+            _("{folder} holds no tokenizer. Copy its files there (tokenizer.json and its like).").format(
+                folder=folder
+            )
+        )
+    tokens = shape(folder).get("vocab_size")
+    if isinstance(tokens, int) and tokenizer.vocab_size > tokens:
+        raise InputError(
+            _(
+                "The tokenizer in {folder} has {vocabulary} tokens, but the model knows {tokens}: they do not belong "
+                "together."
+            ).format(folder=folder, vocabulary=tokenizer.vocab_size, tokens=tokens)
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer

@@ -1,4 +1,4 @@
-"""What a command prints for a person when its work is done: one function a verb."""
+"""What a command prints for a person when its work is done: one function a verb; tabs part the columns."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ def finetune(result: dict[str, Any]) -> None:
     _scores(result)
     fitting = result["details"].get("fitting") or {}
     for sentence in fitting.get("words", []):
-        _print(sentence)
-    _print(_("The model: {path}/best").format(path=result["run"]))
-    _print(_("The report: {path}/report.html").format(path=result["run"]))
+        print(sentence)
+    print(_("The model: {path}/best").format(path=result["run"]))
+    print(_("The report: {path}/report.html").format(path=result["run"]))
 
 
 def evaluate(result: dict[str, Any]) -> None:
@@ -29,29 +29,29 @@ def predict(answers: list[dict[str, Any]]) -> None:
     """Print one line an input: the answer and how sure the model is."""
     for answer in answers:
         sure = answer.get("probability", answer.get("score"))
-        _print(f"{answer['prediction']}\t{number(sure, 3)}")
+        print(f"{answer['prediction']}\t{number(sure, 3)}")
 
 
 def pretrain(result: dict[str, Any]) -> None:
     """Print what was seen and learnt."""
-    _print(
+    print(
         _("{tokens} tokens seen, {speed} tokens/s ({share:.0%} of the matrix peak).").format(
             tokens=result["tokens_seen"], speed=result["tokens_per_s"], share=result["share_of_peak"]
         )
     )
     for name, value in result["losses"]["validation"].items():
-        _print(_("Held-out loss, {name}: {value:.3f}").format(name=name, value=value))
-    _print(_("The model: {path}/best").format(path=result["run"]))
+        print(_("Held-out loss, {name}: {value:.3f}").format(name=name, value=value))
+    print(_("The model: {path}/best").format(path=result["run"]))
 
 
 def models(found: list[dict[str, Any]]) -> None:
     """Print the models, or where one was saved."""
     for model in found:
         if "folder" in model:
-            _print(_("{name} lies in {folder} ({mb} MB).").format(**model))
+            print(_("{name} lies in {folder} ({mb} MB).").format(**model))
         else:
             languages = ", ".join(model["languages"] or ["?"])
-            _print(
+            print(
                 f"{model['name']}\t{model['mb']} MB\t{languages}\t{model['license'] or '?'}\t{model['where']}"
             )
 
@@ -64,15 +64,16 @@ def _scores(result: dict[str, Any]) -> None:
     )
     table.add_column("")
     table.add_column(_("model"), justify="right")
+    table.add_column(_("95 % interval"), justify="center", no_wrap=True)
     rivals = {name: scores[part] for name, scores in result["baselines"].items() if scores.get(part)}
     for name in rivals:
         table.add_column(name, justify="right")
     for metric in ours:
-        cells = [_cell(each.get(metric)) for each in (ours, *rivals.values())]
-        table.add_row(_(METRICS.get(metric, metric)), *cells)
+        mine, *theirs = (_cell(each.get(metric)) for each in (ours, *rivals.values()))
+        table.add_row(_(METRICS.get(metric, metric)), mine, _range(ours[metric]), *theirs)
     Console().print(table)
     for gap in result["details"]["differences"].get(part, []):
-        _print(difference(gap))
+        print(difference(gap))
 
 
 def difference(gap: dict[str, Any]) -> str:
@@ -91,12 +92,8 @@ def difference(gap: dict[str, Any]) -> str:
 
 
 def _cell(score: dict[str, Any] | None) -> str:
-    if not score:
-        return ""
-    if score["low"] is None:
-        return number(score["value"])
-    return f"{number(score['value'], 3)} ({interval(score['low'], score['high'])})"
+    return number(score["value"], 3) if score else ""
 
 
-def _print(line: str) -> None:
-    Console(soft_wrap=True).print(line, highlight=False, markup=False)
+def _range(score: dict[str, Any]) -> str:
+    return "–" if score["low"] is None else interval(score["low"], score["high"])

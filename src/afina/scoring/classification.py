@@ -46,7 +46,7 @@ def score(
     found = intervals.intervals(counts)
     values = {name: _score(metric(margins), found[name], len(gold)) for name, metric in METRICS.items()}
     if len(labels) == 2:
-        positive = positive or labels[1]
+        positive = labels[1] if positive is None else positive
         values |= _of_positive(margins, every.index(positive))
     return Scores(
         values,

@@ -30,9 +30,11 @@ CELLS_AT_ONCE = 4096
 def wilson(part: np.ndarray, whole: np.ndarray, z: float = Z) -> tuple[np.ndarray, np.ndarray]:
     """Return the limits of the shares `part / whole` (Wilson, 1927), 0 and 1 where `whole` is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
-    middle, spread = part + z * z / 2, z * np.sqrt(part * ratio(whole - part, whole) + z * z / 4)
+    value, middle = ratio(part, whole), part + z * z / 2
+    spread = z * np.sqrt(part * (1 - value) + z * z / 4)
     low, high = (middle - spread) / (whole + z * z), (middle + spread) / (whole + z * z)
-    return np.where(whole > 0, np.maximum(low, 0.0), 0.0), np.where(whole > 0, np.minimum(high, 1.0), 1.0)
+    # Rounding must not push a limit past the value or out of [0, 1].
+    return np.where(whole > 0, np.clip(low, 0, value), 0.0), np.where(whole > 0, np.clip(high, value, 1), 1.0)
 
 
 def share(part: float, whole: float) -> Interval | None:
@@ -189,7 +191,12 @@ def linearised(
     variance, z = variance_of_sum(np.repeat(np.arange(k), k), smooth.ravel(), first.ravel(), m.gold)
     width = 1 - least
     level = (float(metric(Margins.of(smooth))) - least) / width
-    rows = level * (1 - level) / (variance / width**2)  # as many would have this variance if it were a share
+    if variance > 0 and 0 < level < 1:
+        rows = (
+            level * (1 - level) / (variance / width**2)
+        )  # as many would have this variance if it were a share
+    else:  # nothing right: no row has an influence
+        rows = m.gold.sum()
     bias = 0.5 * float((smooth * second).sum())
     value = min(max((float(metric(m)) - bias - least) / width, 0.0), 1.0)
     low, high = wilson(np.asarray(value * rows), np.asarray(rows), z)

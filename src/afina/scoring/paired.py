@@ -10,7 +10,6 @@ import numpy as np
 from afina.core import Difference
 from afina.errors import InputError
 from afina.messages import _
-from afina.scoring import confusion
 from afina.scoring.confusion import METRICS, Margins, Metric
 from afina.scoring.intervals import Z, derivatives, smoothed, variance_of_sum
 
@@ -55,7 +54,7 @@ def difference(
     place = {label: index for index, label in enumerate(every)}
     rows = [[place[label] for label in row] for row in zip(gold, a_predictions, b_predictions, strict=True)]
     kinds, times = np.unique(np.asarray(rows, dtype=np.int64), axis=0, return_counts=True)
-    pairs = Pairs(*kinds.T, times)
+    pairs = Pairs(kinds[:, 0], kinds[:, 1], kinds[:, 2], times)
     if metric in SHARES:
         return _of_shares(metric, pairs)
     figure = METRICS[metric]
@@ -127,7 +126,8 @@ def _half_width(figure: Metric, pairs: Pairs, k: int) -> float:
     tables = [_table(pairs.true, said, pairs.rows, k) for said in (pairs.a, pairs.b)]
     of_a, of_b = (derivatives(figure, smoothed(table))[0] for table in tables)
     # One pair more that only `a`, and one that only `b` has right, spread over the errors as chance would.
-    chance = smoothed(sum(tables)) - sum(tables)
+    both = tables[0] + tables[1]
+    chance = smoothed(both) - both
     right_a, right_b = np.diag(of_a)[:, None], np.diag(of_b)[:, None]
     seen = of_a[pairs.true, pairs.a] - of_b[pairs.true, pairs.b]
     true = np.concatenate([pairs.true, np.repeat(np.arange(k), k), np.repeat(np.arange(k), k)])

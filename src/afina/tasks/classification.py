@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+IGNORED = -100  # what cross_entropy passes over: a label that no training row has
+
 
 class Classification(Task):
     """Give each text one of the labels that the training rows have.
@@ -107,7 +109,7 @@ class Classification(Task):
         place = {label: i for i, label in enumerate(self.labels)}
         ids = tokenizer([row["text"] for row in rows], truncation=True, max_length=max_length)["input_ids"]
         return [
-            {"input_ids": each, "label": place.get(row.get("label", ""), -1)}
+            {"input_ids": each, "label": place.get(row.get("label", ""), IGNORED)}
             for each, row in zip(ids, rows, strict=True)
         ]
 
@@ -121,7 +123,8 @@ class Classification(Task):
         rows = [row for row, _rng in items]
         gold = [row["label"] for row in rows]
         tensors = inputs(rows, tokenizer.pad_token_id) | {"labels": torch.tensor(gold)}
-        count = sum(self.weights[i] for i in gold) if self.weights else float(len(gold))
+        counted = [i for i in gold if i != IGNORED]
+        count = sum(self.weights[i] for i in counted) if self.weights else float(len(counted))
         return Batch(tensors, {"loss": count}, sum(len(row["input_ids"]) for row in rows))
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:

@@ -22,8 +22,8 @@ IGNORED = -100
 class MaskedLm(Task):
     """Guess the hidden tokens of a text and, where a row brings two segments, whether B really follows A.
 
-    A row is `segments` (one or two lists of token ids) or, from a corpus, `window`: `draw(rng, nsp)` gives the
-    segments anew every epoch. Masks are drawn from the row's generator: of `mlm_probability` of the tokens, 80 %
+    A row is `segments` (one or two lists of token ids) or, from a corpus, `draw` and `length`: `draw(rng, nsp)`
+    gives the segments anew every epoch. Masks are drawn from the row's generator: of `mlm_probability` of the tokens, 80 %
     become [MASK], 10 % a random token, 10 % stay. Special tokens are never chosen.
     """
 
@@ -32,6 +32,9 @@ class MaskedLm(Task):
 
     text: str | None = setting(None, N_("Column that holds the text."))
     nsp: bool = setting(True, N_("Also learn whether the second segment follows the first."))
+    nsp_weight: float = setting(
+        1.0, N_("Weight of the next-sentence loss beside the masked-word loss."), ge=0
+    )
     mlm_probability: float = setting(0.15, N_("Share of the tokens that are hidden and guessed."), gt=0, lt=1)
 
     def choose_columns(self, table: Table) -> MaskedLm:
@@ -60,7 +63,9 @@ class MaskedLm(Task):
         return [{"segments": [each[: max_length - 2]]} for each in ids]
 
     def length(self, row: Row) -> int:
-        return len(row["segments"][0]) + 2
+        if "draw" in row:
+            return row["length"]
+        return sum(map(len, row["segments"])) + len(row["segments"]) + 1
 
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
@@ -82,7 +87,7 @@ class MaskedLm(Task):
         labels = np.full_like(ids, IGNORED)
         for i, ((row, second, _follows), (_row, rng)) in enumerate(zip(rows, items, strict=True)):
             hidden, gold = _mask(
-                row, rng, self.mlm_probability, tokenizer.mask_token_id, ordinary, special[:2]
+                row, rng, self.mlm_probability, tokenizer.mask_token_id, ordinary, tokenizer.all_special_ids
             )
             ids[i, : len(row)], labels[i, : len(row)] = hidden, gold
             types[i, second : len(row)], attention[i, : len(row)] = 1, 1
@@ -106,7 +111,7 @@ class MaskedLm(Task):
         terms = {"mlm": Term(cross_entropy(words.float(), gold, reduction="sum"))}
         if self.nsp and next_ is not None:
             nsp = cross_entropy(next_.float(), batch.tensors["next"], reduction="sum", ignore_index=IGNORED)
-            terms["nsp"] = Term(nsp)
+            terms["nsp"] = Term(nsp, self.nsp_weight)
         return terms
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
@@ -118,12 +123,11 @@ class MaskedLm(Task):
         row_of = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0]
         columns = [
             cross_entropy(words.float(), gold, reduction="none"),
-            torch.ones(len(gold)),
+            torch.ones_like(gold),
             words.argmax(-1) == gold,
         ]
-        sums = [
-            torch.zeros(len(batch.tensors["next"])).index_add(0, row_of, column.float()) for column in columns
-        ]
+        none = torch.zeros(len(batch.tensors["next"]), device=words.device)
+        sums = [none.index_add(0, row_of, column.float()) for column in columns]
         if self.nsp and next_ is not None:
             known = batch.tensors["next"] != IGNORED
             target = batch.tensors["next"]

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ def replaced(folder: Path) -> Iterator[Path]:
         yield new
         for file in new.rglob("*"):
             _flush(file)
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        if folder.exists():  # else the old one is all there is until the new one is in place
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         new.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
@@ -60,19 +60,25 @@ def cannot_write(place: Path, error: OSError) -> InputError:
     )
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write `last/`: the trainable weights, the optimizer's state of each, and the progress."""
+def save(
+    folder: Path,
+    model: nn.Module,
+    trained: Collection[str],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
+    """Write `last/`: the `trained` weights (those of every stage), the optimizer's state, and the progress."""
     with replaced(folder) as new:
-        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        weights = {name: weight for name, weight in model.named_parameters() if name in trained}
         state = {
             f"{name}|{key}": value
-            for name, weight in trained.items()
+            for name, weight in weights.items()
             for key, value in optimizer.state.get(weight, {}).items()
             if isinstance(value, torch.Tensor)
         }
         _write(
             lambda: save_file(
-                {n: w.detach().contiguous() for n, w in trained.items()}, new / "weights.safetensors"
+                {n: w.detach().contiguous() for n, w in weights.items()}, new / "weights.safetensors"
             )
         )
         _write(lambda: save_file(state, new / "optimizer.safetensors"))
@@ -81,24 +87,29 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progr
 
 def progress(folder: Path) -> dict[str, Any] | None:
     """Return the progress of the last whole checkpoint of a run, None where it has none."""
-    for place in (folder, folder.with_name(folder.name + ".old")):
-        if (place / "progress.json").is_file():
-            return json.loads((place / "progress.json").read_text(encoding="utf-8"))
-    return None
+    file = _whole(folder) / "progress.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the weights and the optimizer's state of `last/` back, bit by bit."""
-    if not (folder / "progress.json").is_file():
-        folder = folder.with_name(folder.name + ".old")
-    weights, state = load_file(folder / "weights.safetensors"), load_file(folder / "optimizer.safetensors")
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put the weights of `last/` back, bit by bit."""
     own = dict(model.named_parameters())
     with torch.no_grad():
-        for name, weight in weights.items():
+        for name, weight in load_file(_whole(folder) / "weights.safetensors").items():
             own[name].copy_(weight)
-    for key, value in state.items():
+
+
+def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the optimizer's state of `last/` back, bit by bit: only within the stage that it was saved in."""
+    own = dict(model.named_parameters())
+    for key, value in load_file(_whole(folder) / "optimizer.safetensors").items():
         name, _bar, what = key.rpartition("|")
-        optimizer.state[own[name]][what] = value.to(own[name].device) if what != "step" else value
+        optimizer.state[own[name]][what] = value.to(own[name].device)  # fused AdamW keeps even its step there
+
+
+def _whole(folder: Path) -> Path:
+    """Return the folder, or the one before it where a kill came between the two renamings of `replaced`."""
+    return folder if (folder / "progress.json").is_file() else folder.with_name(folder.name + ".old")
 
 
 def _write(write: Callable[[], None]) -> None:

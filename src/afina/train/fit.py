@@ -1,5 +1,6 @@
 """One training from start to end around the loop: stages, evaluation, the best weights, stopping, resuming."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -79,20 +80,24 @@ def fit(
     saved = checkpoint.progress(run / "last") if resume else None
     progress = Progress(**saved) if saved else Progress()
     model.to(accelerator.device)
+    if saved:
+        checkpoint.load_weights(run / "last", model)
+    stages = method.stages(model)
     first = accelerator.is_main_process
     with Bar(budget.steps, quiet or not first, progress.step) as bar, asked_to_stop() as stop:
         log = Log(run / "steps.jsonl", progress.step if saved else None) if first else None
         watch = _Watch(
-            accelerator, model, budget, run, progress, steps_per_epoch, evaluate, keep_best, log, bar
-        )
-        for stage, start, end in _spans(method.stages(model), budget.steps):
+            accelerator, model, _trained(stages, model), budget, run, progress, steps_per_epoch,
+            evaluate, keep_best, log, bar,
+        )  # fmt: skip
+        for stage, start, end in _spans(stages, budget.steps):
             if progress.step >= end or progress.stopped:
                 continue
             _unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
             plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2)
             if saved and progress.step > start:
-                checkpoint.load(run / "last", model, plain)
+                checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
             for step in steps(
                 accelerator,
@@ -120,6 +125,7 @@ class _Watch:
 
     accelerator: Accelerator
     model: nn.Module
+    trained: frozenset[str]
     budget: Budget
     run: Path
     progress: Progress
@@ -135,7 +141,7 @@ class _Watch:
         progress.tokens += step.tokens
         progress.rows += step.rows
         progress.seconds += step.seconds
-        _finite(step.loss, step.index)
+        _finite(step)
         self._write({name: value for name, value in asdict(step).items() if name != "index"})
         self.bar.step(step)
         if self.evaluate and _due(step.index, budget.eval_steps, budget.steps):
@@ -143,7 +149,7 @@ class _Watch:
         asked = _any(self.accelerator, asked_here)
         if asked or progress.stopped or _due(step.index, budget.save_steps, budget.steps):
             if self.log:
-                checkpoint.save(self.run / "last", self.model, optimizer, asdict(progress))
+                checkpoint.save(self.run / "last", self.model, self.trained, optimizer, asdict(progress))
             self.accelerator.wait_for_everyone()
         if asked and not progress.stopped and step.index < budget.steps:
             raise Interrupted(
@@ -181,15 +187,26 @@ def _spans(stages: list[Stage], total: int) -> list[tuple[Stage, int, int]]:
     return list(zip(stages, [0, *ends[:-1]], ends, strict=True))
 
 
+def _trained(stages: list[Stage], model: nn.Module) -> frozenset[str]:
+    """Return the names of the weights that any stage trains: a later stage must find those of the earlier ones."""
+    names = (name for name, _weight in model.named_parameters())
+    return frozenset(
+        name for name in names if any(stage.trainable is None or name in stage.trainable for stage in stages)
+    )
+
+
 def _unfreeze(model: nn.Module, stage: Stage) -> None:
     for name, weight in model.named_parameters():
         weight.requires_grad_(stage.trainable is None or name in stage.trainable)
 
 
-def _finite(loss: float, step: int) -> None:
-    if not torch.isfinite(torch.tensor(loss)):
+def _finite(step: Step) -> None:
+    """A gradient that is no number has spoilt the weights already, one step before the loss tells."""
+    if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
         raise InputError(
-            _("The loss is no number any more in step {step}. Try a lower --learning-rate.").format(step=step)
+            _("The loss is no number any more in step {step}. Try a lower --learning-rate.").format(
+                step=step.index
+            )
         )
 
 

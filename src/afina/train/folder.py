@@ -1,15 +1,25 @@
 """A run's folder: where it lies, whether it may be written, and the files in it."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from afina.errors import InputError
 from afina.messages import _
 from afina.train.checkpoint import cannot_write, write_text
+
+# What a run leaves in its folder: whatever else lies there is the person's and is never removed.
+FILES = ("run.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
+FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out")
 
 
 def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:
@@ -26,8 +36,11 @@ def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path
 
 def check(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Raise InputError where the folder cannot be the run's."""
-    if run.is_file():
-        raise InputError(_("{run} is a file; name a folder with --output-dir.").format(run=run))
+    base = next(place for place in (run.absolute(), *run.absolute().parents) if place.exists())
+    if not base.is_dir():
+        raise InputError(_("{run} is a file; name a folder with --output-dir.").format(run=base))
+    if not os.access(base, os.W_OK):
+        raise cannot_write(base, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     holds = is_run(run)
     if resume and not holds:
         raise InputError(_("{run} holds no run to resume. Start it without --resume.").format(run=run))
@@ -38,6 +51,9 @@ def check(run: Path, *, resume: bool, overwrite: bool) -> None:
                 "another folder with --output-dir."
             ).format(run=run)
         )
+    # Without --overwrite a run may begin beside other things, but replaces none of them.
+    if not holds and any((run / part).exists() for part in ("best", "last", *FILES)):
+        overwrite = True
     if not holds and overwrite and run.exists() and any(run.iterdir()):
         raise InputError(
             _(
@@ -50,11 +66,33 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the folder, empty unless a run in it goes on; InputError where it may not or cannot be written."""
     check(run, resume=resume, overwrite=overwrite)
     try:
-        if overwrite and not resume and run.exists():
-            shutil.rmtree(run)
+        if overwrite and not resume:
+            _clear(run)
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from None
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise what libraries in Rust say of a full disk as the OSError that it is: inside `checkpoint.replaced`."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(None, str(error)) from None
+    except Exception as error:
+        if type(error) is not Exception:  # all that tokenizers has for it
+            raise
+        raise OSError(None, str(error)) from None
+
+
+def _clear(run: Path) -> None:
+    for part in (*FILES, *FOLDERS):
+        for place in (run / part, run / f"{part}.new", run / f"{part}.old"):
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
 
 
 def is_run(folder: Path) -> bool:

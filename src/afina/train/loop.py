@@ -51,9 +51,8 @@ def steps(
             last = batch is micro[-1]
             with nullcontext() if last else accelerator.no_sync(objective):
                 terms = objective(batch.to(accelerator.device))
-                parts = [
-                    value * weight / totals[name] for name, (value, weight) in terms.items() if totals[name]
-                ]
+                # Where nothing counts, the sum is 0 and so is its gradient.
+                parts = [value * weight / (totals[name] or 1.0) for name, (value, weight) in terms.items()]
                 # DDP averages over the processes, but the counts above are already those of all of them.
                 accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
             for name, (value, weight) in terms.items():

@@ -54,11 +54,8 @@ def flop_per_token(model: nn.Module, length: float) -> float:
 
     Attention costs 12 · layers · width · length a token (two products, forward and twice backward).
     """
-    matrices = sum(
-        weight.numel()
-        for name, weight in model.named_parameters()
-        if weight.ndim == 2 and "embed" not in name
-    )
+    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = sum(w.numel() for w in model.parameters() if w.ndim == 2 and id(w) not in looked_up)
     config = model.config
     layers = getattr(config, "num_hidden_layers", 0) or 0
     width = getattr(config, "hidden_size", 0) or 0

@@ -53,7 +53,13 @@ class Run:
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The trained model, loaded when it is first asked for."""
+        """The trained model, loaded when it is first asked for; InputError where there is none yet."""
+        if not (self.path / "best").is_dir():
+            raise InputError(
+                _("The run in {path} has no trained model yet. Go on with it by --resume.").format(
+                    path=self.path
+                )
+            )
         return Bundle.load(self.path / "best")
 
     def __repr__(self) -> str:

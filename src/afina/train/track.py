@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from afina.core import Step
 from afina.messages import _
+from afina.train.checkpoint import cannot_write, write_text
 
 
 def peak_memory_mb() -> float:
@@ -26,12 +27,15 @@ class Log:
     def __init__(self, file: Path, resume_at: int | None = None):
         self.file = file
         kept = [line for line in read(file) if line["step"] <= resume_at] if resume_at is not None else []
-        file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line."""
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        """Append one line; InputError where the disk is full."""
+        try:
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise cannot_write(self.file, error) from None
 
 
 def read(file: Path) -> Iterator[dict[str, Any]]:
@@ -84,4 +88,4 @@ class Bar:
 def say(sentence: str, quiet: bool = False) -> None:
     """Tell the person something on standard error, where no result is printed."""
     if not quiet:
-        Console(stderr=True).print(sentence, highlight=False, markup=False)
+        Console(stderr=True, soft_wrap=True).print(sentence, highlight=False, markup=False)

@@ -1,12 +1,14 @@
 """From what a person wrote (flags, keywords, a `run.toml`) to checked settings, a task and a method."""
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from afina.core import Method, Task
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import _, use_language
 from afina.names import find, known
 from afina.settings import Common, Settings, divide, knobs
 
@@ -27,10 +29,19 @@ class Chosen(NamedTuple):
         return values
 
 
+def begin(settings: Mapping[str, Any]) -> None:
+    """Speak the language that is asked for and, if asked, close the network: what every verb does first."""
+    use_language(settings.get("lang"))
+    if settings.get("offline"):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        if "huggingface_hub" in sys.modules:  # it reads the variable only when it is imported
+            sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
+
+
 def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
     """Check flat settings; a task or method may be a name or an object of one's own."""
     given = dict(settings)
-    task, method = (_object(given, kind) for kind in ("task", "method"))
+    task, method = _object(given, "task", Task), _object(given, "method", Method)
     task_class = type(task) if task else find("tasks", given.get("task", verb.model_fields["task"].default))
     method_class = (
         type(method) if method else find("methods", given.get("method", verb.model_fields["method"].default))
@@ -53,16 +64,24 @@ def from_file(file: Path, settings: Mapping[str, Any]) -> tuple[str, dict[str, A
     recorded = held.pop("recorded", {})
     held |= settings
     data = held.pop("data", None)
+    if not isinstance(recorded, dict):
+        raise InputError(_("{file}: [recorded] must be a table, or not be there.").format(file=file))
     if not isinstance(data, str):
         raise InputError(_('{file} does not say which data to use: add data = "file.csv".').format(file=file))
     return data, held, recorded
 
 
-def _object(given: dict[str, Any], kind: str) -> Any:
+def _object(given: dict[str, Any], kind: str, expected: type[Settings]) -> Any:
     """Take a task or method object out of the settings and leave its name there."""
     value = given.get(kind)
     if value is None or isinstance(value, str):
         return None
+    if not isinstance(value, expected):
+        raise InputError(
+            _("Setting '{name}' is {value!r}, but must be {wanted}.").format(
+                name=kind, value=value, wanted=_("a name")
+            )
+        )
     given[kind] = type(value).__module__.rpartition(".")[2]
     return value
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from afina.core import Row, Task
 from afina.errors import InputError
-from afina.messages import N_, _, use_language
+from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
+from afina.verbs._settings import begin
 
 
 class Evaluate(Settings):
@@ -29,7 +30,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     training rows; where its data is no longer there or has changed, they are left out. Raises InputError.
     """
     began = time.perf_counter()
-    use_language(settings.get("lang"))
+    begin(settings)
     common, own = divide(settings, Common, Evaluate)
     common, own = Common.of(common), Evaluate.of(own)
     from afina.data.read import read
@@ -38,6 +39,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     from afina.verbs._prepare import clean
 
     trained = Run(run)
+    result = trained.result
     bundle = trained.bundle
     notes: list[str] = []
     table = read(data, offline=common.offline)
@@ -53,7 +55,6 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     for name in ("majority", "tfidf"):
         found["baselines"].setdefault(name, {"validation": None, "test": None})
     found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": [*table.notes, *notes]}
-    result = trained.result
     return {
         **{name: result[name] for name in ("run", "model", "task", "method")},
         **found,
@@ -92,4 +93,4 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
         )  # fmt: skip
     except InputError:
         return []
-    return prepared.splits.train if prepared.splits.fingerprint == run.recorded["data"] else []
+    return prepared.splits.train if prepared.splits.fingerprint == run.recorded.get("data") else []

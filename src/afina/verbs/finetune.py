@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from afina.core import Row, Splits
 from afina.errors import InputError
-from afina.messages import N_, _, use_language
+from afina.messages import N_, _
 from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.settings import Training, flag, setting
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
-from afina.verbs._settings import Chosen, choose, from_file
+from afina.verbs._settings import Chosen, begin, choose, from_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +41,9 @@ class Finetune(Training):
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
+WATCHED = 1000  # rows of each part that are scored in mid-training; the scores at the end are over all rows
+
+
 class Resolved(Finetune):
     """The settings when the method's preset, the data and the model have decided what was open."""
 
@@ -62,7 +65,7 @@ def finetune(data: str | Path, **settings: Any) -> "Run | None":
     anything is written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
-    use_language(settings.get("lang"))
+    begin(settings)
     data, settings, recorded, run = _job(str(data), settings)
     chosen = choose(settings, Finetune)
     source = find_model(chosen.verb.model, offline=chosen.common.offline)
@@ -101,11 +104,11 @@ def _as_begun(run: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict
     begun_data, begun, recorded = from_file(run / "run.toml", {})
     told = choose({k: v for k, v in settings.items() if k not in PASSING}, Finetune).flat()
     for name in settings:
-        if name in begun and name in told and begun[name] != told[name]:
+        if name in told and name not in PASSING and begun.get(name) != told[name]:
             raise InputError(
                 _(
                     "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
-                ).format(run=run, flag=flag(name), old=begun[name], new=told[name])
+                ).format(run=run, flag=flag(name), old=begun.get(name), new=told[name])
             )
     if Path(data) != Path(begun_data) and not data.endswith(".toml"):
         raise InputError(
@@ -135,7 +138,7 @@ def _train(
     from afina.report import finetune as report
     from afina.train import folder, machine
     from afina.train.bundle import Bundle
-    from afina.train.checkpoint import replaced
+    from afina.train.checkpoint import cannot_write, replaced
     from afina.train.fit import fit
     from afina.train.fitting import judge
     from afina.train.run import Run, write_settings
@@ -164,6 +167,7 @@ def _train(
         for sentence in about_data["notes"] + _plan_in_words(splits, verb, total, trained, whole):
             say(sentence, quiet)
     if verb.dry_run:
+        say(_("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet)
         return None
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
@@ -179,7 +183,7 @@ def _train(
     prepared_at = time.perf_counter()
 
     def keep_best(_model: "nn.Module") -> None:
-        with replaced(run / "best") as new:
+        with replaced(run / "best") as new, folder.system_errors():
             bundle.save(new)
 
     progress = fit(
@@ -222,8 +226,11 @@ def _train(
             "peak_memory_mb": peak_memory_mb(),
         }  # fmt: skip
         folder.write_json(run / "scores.json", result)
-        report.write(run)
-        card.write(run, run / "best")
+        try:
+            report.write(run)
+            card.write(run, run / "best")
+        except OSError as error:
+            raise cannot_write(run, error) from None
     accelerator.wait_for_everyone()
     return Run(run)
 
@@ -303,14 +310,14 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
 
 
 def _evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
-    """Return what scores the model in mid-training: validation rows, and as many training rows beside them."""
+    """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
     from afina.train.bundle import answers, mean_loss
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
-    every = max(1, len(splits.train) // min(500, max(50, len(splits.validation))))
+    some = [slice(None, None, max(1, len(rows) // WATCHED)) for rows in (splits.train, splits.validation)]
     parts = {
-        "validation": (encoded[1], splits.validation),
-        "train": (encoded[0][::every], splits.train[::every]),
+        "validation": (encoded[1][some[1]], splits.validation[some[1]]),
+        "train": (encoded[0][some[0]], splits.train[some[0]]),
     }
 
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from afina.errors import InputError
-from afina.messages import N_, _, use_language
+from afina.messages import N_, _
 from afina.models.find import EMBEDDED, embedded
 from afina.models.find import find as find_model
-from afina.settings import Settings, setting
+from afina.settings import Common, Settings, divide, setting
+from afina.verbs._settings import begin
 
 
 class Models(Settings):
@@ -24,19 +25,30 @@ def models(
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """List the models on this machine, or `save` one in float32 into a folder that plain transformers loads."""
-    use_language(settings.pop("lang", None))
-    if action == "list":
+    begin(settings)
+    common, own = divide(settings, Common, Models)
+    common, own = Common.of(common), Models.of(own)
+    if action == "list" and name is None:
         return _embedded() + _cached()
     if action != "save" or not name or not folder:
         raise InputError(_("Write: afina models list, or afina models save NAME FOLDER."))
-    return [save(name, Path(folder), overwrite=bool(settings.get("overwrite")))]
+    return [save(name, Path(folder), overwrite=own.overwrite, offline=common.offline)]
 
 
-def save(name: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
+def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = False) -> dict[str, Any]:
     """Write the model `name` with tokenizer into `folder`, all weights in float32."""
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())) and not overwrite:
-        raise InputError(_("{folder} is not empty. Add --overwrite or name another.").format(folder=folder))
-    source = find_model(name)
+    if folder.is_file():
+        raise InputError(_("{folder} is a file; name a folder.").format(folder=folder))
+    is_model = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    if is_model and not overwrite:
+        raise InputError(
+            _("{folder} holds a model. Add --overwrite to replace it, or name another folder.").format(
+                folder=folder
+            )
+        )
+    if folder.exists() and any(folder.iterdir()) and not is_model:
+        raise InputError(_("{folder} is not empty. Name another folder.").format(folder=folder))
+    source = find_model(name, offline=offline)
     from afina.models.load import load, load_config, load_tokenizer
     from afina.train.checkpoint import replaced
 

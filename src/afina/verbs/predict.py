@@ -4,13 +4,15 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from afina.core import Table
 from afina.errors import InputError
-from afina.messages import N_, _, use_language
+from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
+from afina.verbs._settings import begin
 
 
 class Predict(Settings):
@@ -27,26 +29,30 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
 
     With `output` the answers are also written beside their rows as CSV. Raises InputError.
     """
-    use_language(settings.get("lang"))
+    begin(settings)
     common, own = divide(settings, Common, Predict)
     common, own = Common.of(common), Predict.of(own)
+    if own.output and (Path(own.output).is_dir() or not Path(own.output).parent.is_dir()):
+        raise InputError(
+            _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
+        )
     from afina.train.run import Run
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
     column = _column(table, own.text, getattr(bundle.task, "text", None))
-    answers = bundle.predict([str(row.get(column) or "") for row in table.rows])
+    answers = bundle.predict([_text(row.get(column)) for row in table.rows])
     if own.output:
         write(Path(own.output), table, answers)
     return answers
 
 
 def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
-    """Write the table with the answers' columns added; a column of that name that was there gets `_1` behind it."""
+    """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
     from afina.train.checkpoint import write_text
 
     added = [name for name in answers[0] if not isinstance(answers[0][name], dict)] if answers else []
-    names = {name: name if name not in table.columns else f"{name}_1" for name in added}
+    names = {name: _free(name, table.columns) for name in added}
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
     writer.writeheader()
@@ -55,25 +61,45 @@ def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     write_text(file, text.getvalue())
 
 
+def _free(name: str, taken: Sequence[str]) -> str:
+    return next(free for i in count() if (free := f"{name}_{i}" if i else name) not in taken)
+
+
 def _table(texts: Sequence[str | Path], *, offline: bool) -> Table:
+    from afina.data.encoding import decode
     from afina.data.read import read
 
     if not texts:
         raise InputError(_("Name a text, a file, or - for standard input."))
     if len(texts) == 1 and str(texts[0]) == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        return Table([{"text": line} for line in lines], ("text",), "-")
-    if len(texts) == 1 and _is_file(texts[0]):
-        return read(texts[0], offline=offline)
+        # As bytes, since a pipe may carry another encoding than the terminal's.
+        text, _notes = decode(sys.stdin.buffer.read(), "-")
+        lines = io.StringIO(text, newline=None)  # which knows every line end, and no other signs, as one
+        return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), "-")
+    files = [text for text in texts if _is_file(text)]
+    if files and len(texts) > 1:
+        raise InputError(_("{file} is a file; give one file alone, or only texts.").format(file=files[0]))
+    if files:
+        return read(files[0], offline=offline)
     return Table([{"text": str(text)} for text in texts], ("text",), "")
 
 
 def _is_file(text: str | Path) -> bool:
-    """Whether it names something on disk; a long text is no possible name, which the system calls an error."""
+    """Whether it is a file, or one word with a table's ending, which must be meant as one."""
+    from afina.data.read import ENDINGS
+
+    words = str(text).split()
+    if isinstance(text, Path) or (len(words) == 1 and words[0].lower().endswith(ENDINGS)):
+        return True
     try:
-        return Path(text).exists()
-    except (OSError, ValueError):
+        return Path(text).is_file()
+    except (OSError, ValueError):  # a long text is no possible name
         return False
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text that a tokenizer takes: a shell may hand on bytes that are no UTF-8."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _column(table: Table, named: str | None, trained: str | None) -> str:

@@ -10,6 +10,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Training, divide, setting
 from afina.tasks.masked_lm import MaskedLm
+from afina.verbs._settings import begin
 
 COUNTED = 16_000_000  # tokens that counted word vectors are made from
 
@@ -35,9 +36,8 @@ class Pretrain(Training):
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
         "linear", N_("How the learning rate falls after its rise.")
     )
-    init_embeddings: Literal["random", "cooccurrence"] = setting(
-        "cooccurrence",
-        N_("Begin with random word vectors, or with vectors counted from the text in a minute."),
+    initialisation: Literal["random", "informed"] = setting(
+        "informed", N_("random: noise, as in the paper; informed: counted word vectors and local attention.")
     )
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
@@ -50,6 +50,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     `texts` are files with a blank line between documents, JSONL or Parquet. Raises InputError before anything
     is written where a file or a setting is wrong, and Interrupted when stopped; `resume=True` goes on.
     """
+    begin(settings)
     common, chosen, knobs = divide(settings, Common, Pretrain, MaskedLm)
     return _run([Path(text) for text in texts], Common.of(common), Pretrain.of(chosen), MaskedLm.of(knobs))
 
@@ -70,6 +71,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
     began = time.perf_counter()
     if not texts:
         raise InputError(_("Name at least one text file to learn from."))
+    for text in [*texts, *([Path(chosen.validation)] if chosen.validation else [])]:
+        if not text.is_file():
+            raise InputError(_("There is no file {file}.").format(file=text))
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.claim(run, resume=chosen.resume, overwrite=chosen.overwrite)
     transformers_logging.disable_progress_bar()
@@ -77,8 +81,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
     train, held = _corpora(texts, chosen, tokenizer, run)
     torch.manual_seed(chosen.seed)
     model = bert(chosen.shape, len(tokenizer), dropout=chosen.dropout or 0.0)
-    if chosen.init_embeddings == "cooccurrence":
-        _counted(model, train[0])
+    if chosen.initialisation == "informed":
+        _inform(model, train[0])
     accelerator = machine.accelerator(chosen.precision)
     phases = _phases(chosen, train, accelerator.num_processes, accelerator.process_index)
     total = sum(steps for _w, _p, steps in phases)
@@ -183,11 +187,12 @@ def _corpora(texts: list[Path], chosen: Pretrain, tokenizer: Any, run: Path) -> 
     return (train, ~held), (train, held)
 
 
-def _counted(model: Any, corpus: Any) -> None:
-    """Put counted word vectors, as long as the random ones, and log frequencies into a fresh model."""
+def _inform(model: Any, corpus: Any) -> None:
+    """Give a fresh model counted word vectors, as long as the random ones, log frequencies and local attention."""
     import torch
 
     from afina.models.cooccurrence import embeddings, log_frequencies
+    from afina.models.start import mimetic
 
     weight, bias = model.bert.embeddings.word_embeddings.weight, model.cls.predictions.bias
     vectors = torch.from_numpy(embeddings(corpus.tokens[:COUNTED], *weight.shape))
@@ -195,6 +200,7 @@ def _counted(model: Any, corpus: Any) -> None:
     with torch.no_grad():
         weight[seen] = vectors[seen].to(weight.dtype) * weight.std() * weight.shape[1] ** 0.5
         bias.copy_(torch.from_numpy(log_frequencies(corpus.tokens[:COUNTED], len(bias))))
+    mimetic(model)
 
 
 def _phases(chosen: Pretrain, part: Part, world: int, rank: int) -> list[tuple[Any, Any, int]]:

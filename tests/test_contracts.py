@@ -1,0 +1,335 @@
+"""What every task must keep under every method: the cases come from the folders, nobody writes them.
+
+Each test runs a two-layer model on the task's toy rows. A new file in `tasks/` or `methods/` is tested at once.
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import toys
+from afina.batching.plan import generator
+from afina.core import Batch
+from afina.errors import Interrupted
+from afina.methods.full import Full
+from afina.names import find, known
+from afina.train import machine
+from afina.train.bundle import FILE, Bundle
+from afina.train.fit import Budget, fit
+from afina.train.track import read
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def accelerator() -> Any:
+    return machine.accelerator("fp32")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toys.build(tmp_path_factory.mktemp("toys"))
+
+
+@pytest.fixture(params=toys.NAMES)
+def case(request: pytest.FixtureRequest, folder: Path) -> toys.Case:
+    return toys.case(request.param, folder)
+
+
+def test_every_task_and_method_has_a_case() -> None:
+    named = {tuple(name.split("-")[:2]) for name in toys.NAMES}
+    assert named == {(task, method) for task in known("tasks") for method in known("methods")}
+
+
+def some(case: toys.Case, rows: range | list[int]) -> Batch:
+    """Return the batch of these rows, with the masks of their first epoch."""
+    return case.task.collate([(case.rows[row], generator(0, 0, row)) for row in rows], case.tokenizer)
+
+
+def test_a_split_batch_adds_up(case: toys.Case) -> None:
+    model = case.model().eval()
+    whole, parts = some(case, range(8)), [some(case, [i, i + 1]) for i in range(0, 8, 2)]
+    with torch.no_grad():
+        terms, split = case.task.loss(model, whole), [case.task.loss(model, part) for part in parts]
+    assert terms.keys() == whole.counts.keys()
+    assert whole.tokens == sum(part.tokens for part in parts)
+    for name, term in terms.items():
+        assert term.sum.ndim == 0 and (float(term.sum) > 0) == (whole.counts[name] > 0)
+        assert whole.counts[name] == pytest.approx(sum(part.counts[name] for part in parts), rel=1e-12)
+        assert float(term.sum) == pytest.approx(sum(float(each[name].sum) for each in split), rel=1e-5)
+        assert {each[name].weight for each in split} == {term.weight}
+
+
+def test_the_neighbours_of_a_row_change_no_answer(case: toys.Case) -> None:
+    model = case.model().eval()
+    length = [case.task.length(row) for row in case.rows]
+    shortest, longest = (choose(range(len(length)), key=length.__getitem__) for choose in (min, max))
+    assert length[shortest] < length[longest], "the toy rows must be of unlike length"
+    with torch.no_grad():
+        alone = case.task.answer(model, some(case, [shortest]))
+        beside = case.task.answer(model, some(case, [longest, shortest]))
+    assert toys.alike(alone[0], beside[1], 1e-5)
+
+
+def test_how_a_step_is_cut_changes_nothing(case: toys.Case, accelerator: Any) -> None:
+    longest = max(case.plan(8).lengths)
+    pieces = {micro: len(case.plan(8, micro).micro_batches(0)) for micro in (toys.WHOLE, 2 * longest, 1)}
+    assert pieces[toys.WHOLE] == 1 and 1 < pieces[2 * longest] <= 4 and pieces[1] in (7, 8)
+    found = [toys.train(case, accelerator, 1, micro) for micro in pieces]
+    before = toys.weights(case.model())
+    assert toys.apart(before, found[0][0]) > 1e-4, "the step is too short to tell"
+    for after, taken in found[1:]:
+        assert toys.apart(found[0][0], after) < 1e-6
+        assert taken[0].loss == pytest.approx(found[0][1][0].loss, rel=1e-6)
+        assert taken[0].grad_norm == pytest.approx(found[0][1][0].grad_norm, rel=1e-4)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether all weights are equal, bit by bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of `steps.jsonl` but for the time."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read(run / "steps.jsonl")]
+
+
+class Killed(Exception):
+    """Stands for a power cut: nothing is saved on the way out."""
+
+
+def killed(step: int) -> None:
+    if step == 8:
+        raise Killed
+
+
+def interrupted(step: int) -> None:
+    if step == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stopped_and_resumed_run_is_the_straight_run(
+    case: toys.Case, accelerator: Any, tmp_path: Path
+) -> None:
+    assert 5 % case.plan(6).steps_per_epoch, "the stop must fall into the middle of an epoch"
+    straight, progress = toys.run(case, accelerator, tmp_path / "straight")
+    assert progress.step == 12
+    assert not same(straight, toys.weights(case.model()))
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="after step 5"):
+        toys.run(case, accelerator, tmp_path / "asked", halt=interrupted, save_steps=0)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(Killed):  # in step 8, after the checkpoint of step 5
+        toys.run(case, accelerator, tmp_path / "killed", halt=killed)
+
+    for stopped in ("asked", "killed"):
+        resumed, after = toys.run(case, accelerator, tmp_path / stopped, resume=True)
+        assert same(straight, resumed), stopped
+        assert (after.best, after.best_step, after.tokens) == (
+            progress.best, progress.best_step, progress.tokens,
+        )  # fmt: skip
+        assert lines(tmp_path / stopped) == lines(tmp_path / "straight")
+
+
+@pytest.fixture(scope="module")
+def two_processes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run all cases in one launch of two processes; return the folder of what they wrote."""
+    out = tmp_path_factory.mktemp("two")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = Path(__file__).with_name("_two_processes.py")
+    done = subprocess.run(
+        [*launch, str(script), str(folder), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    # What counts are the files: the exit code of gloo says little.
+    assert (out / "resumed.0.safetensors").is_file() and (out / "resumed.1.safetensors").is_file(), (
+        done.stderr
+    )
+    return out
+
+
+def test_two_processes_are_one(
+    request: pytest.FixtureRequest, case: toys.Case, accelerator: Any, two_processes: Path
+) -> None:
+    name = request.node.callspec.params["case"]
+    one, taken = toys.train(case, accelerator, 3)
+    ranks = [load_file(two_processes / f"{name}.{rank}.safetensors") for rank in (0, 1)]
+    assert same(*ranks)
+    assert toys.apart(one, ranks[0]) < 1e-6
+    for rank in (0, 1):
+        told = json.loads((two_processes / f"{name}.{rank}.json").read_text())
+        for (loss, grad_norm, tokens, rows), step in zip(told, taken, strict=True):
+            assert (tokens, rows) == (step.tokens, step.rows)
+            assert loss == pytest.approx(step.loss, rel=1e-5)
+            assert grad_norm == pytest.approx(step.grad_norm, rel=1e-3)
+
+
+def test_two_processes_agree_in_every_stage_and_stop_together(two_processes: Path) -> None:
+    """A stage that only flips `requires_grad` leaves ranks with unlike weights; Ctrl-C reaches one rank first."""
+    found = {
+        name: [load_file(two_processes / f"{name}.{rank}.safetensors") for rank in (0, 1)]
+        for name in ("straight", "resumed")
+    }
+    assert same(*found["straight"])
+    assert all("after step 8" in (two_processes / f"stopped.{rank}.txt").read_text() for rank in (0, 1))
+    for rank in (0, 1):
+        assert same(found["straight"][rank], found["resumed"][rank])
+    assert lines(two_processes / "stopped") == lines(two_processes / "straight")
+
+
+def stirred(case: toys.Case) -> torch.nn.Module:
+    """Return the model with noise on every weight that the method trains: a fresh adapter changes nothing yet."""
+    model = case.model(dropout=None)
+    stages = case.method.stages(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if any(stage.trainable is None or name in stage.trainable for stage in stages):
+                weight += 0.05 * torch.randn_like(weight)
+    return model.eval()
+
+
+def test_saved_and_loaded_it_gives_the_same_answers(case: toys.Case, tmp_path: Path) -> None:
+    before = Bundle(stirred(case), case.tokenizer, case.task, case.method, toys.LENGTH)
+    before.save(tmp_path)
+    after = Bundle.load(tmp_path)
+    batch = some(case, range(8))
+    with torch.no_grad():
+        told, again = case.task.answer(before.model, batch), after.task.answer(after.model, batch)
+    assert told == again
+    assert told != case.task.answer(case.model().eval(), batch), "the noise must show"
+    assert (after.task, after.method, after.max_length) == (case.task, case.method, toys.LENGTH)
+    assert case.tokenizer("¿Qué tal, niño?") == after.tokenizer("¿Qué tal, niño?")
+    assert {weight.dtype for weight in after.model.parameters()} == {torch.float32}
+
+
+def test_the_json_of_a_task_and_a_method_tells_all(case: toys.Case, tmp_path: Path) -> None:
+    for thing in (case.task, case.method):
+        assert type(thing).of(json.loads(json.dumps(thing.model_dump(mode="json")))) == thing
+    Bundle(case.model(), case.tokenizer, case.task, case.method, toys.LENGTH).save(tmp_path)
+    about = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
+    assert find("tasks", about["task"]).of(about["task_settings"]) == case.task
+    assert find("methods", about["method"]).of(about["method_settings"]) == case.method
+
+
+def test_plain_transformers_gives_the_same_logits(case: toys.Case, tmp_path: Path) -> None:
+    if type(case.method) is not Full:
+        pytest.skip("an adapter's folder is for peft")
+    model = stirred(case)
+    Bundle(model, case.tokenizer, case.task, case.method, toys.LENGTH).save(tmp_path)
+    plain = getattr(transformers, case.task.head).from_pretrained(tmp_path).eval()
+    text = transformers.AutoTokenizer.from_pretrained(tmp_path)("muy bueno, my phone", return_tensors="pt")
+    with torch.no_grad():
+        for told, again in zip(plain(**text).to_tuple(), model(**text).to_tuple(), strict=True):
+            assert torch.equal(told, again)
+    if case.task.head == "AutoModelForSequenceClassification":
+        assert plain.config.id2label == dict(enumerate(case.task.labels))
+        (answer,) = Bundle.load(tmp_path).answers([{"text": "muy bueno, my phone"}])
+        assert plain(**text).logits[0].softmax(-1).tolist() == pytest.approx(answer, abs=1e-6)
+
+
+def test_eight_rows_can_be_learnt(case: toys.Case, accelerator: Any, tmp_path: Path) -> None:
+    model = case.model()
+    batch = some(case, list(range(0, len(case.rows), len(case.rows) // 8))[:8])
+
+    def loss() -> float:
+        model.eval()
+        with torch.no_grad():
+            terms = case.task.loss(model, batch)
+        return sum(float(term.sum) * term.weight / batch.counts[name] for name, term in terms.items())
+
+    before = loss()
+    fit(
+        accelerator,
+        model,
+        case.method,
+        case.task.loss,
+        lambda start, stop: repeat([batch], stop - start),
+        Budget(steps=80, learning_rate=1e-2),
+        tmp_path,
+        steps_per_epoch=1,
+        quiet=True,
+    )
+    assert loss() < min(0.05, before / 20)
+
+
+@pytest.fixture
+def staged(folder: Path) -> toys.Case:
+    return toys.case("classification-full", folder)._replace(method=toys.Halves())
+
+
+def test_frozen_weights_stay_as_they_are(staged: toys.Case, accelerator: Any, tmp_path: Path) -> None:
+    before = toys.weights(staged.model())
+    after, _progress = toys.run(staged, accelerator, tmp_path, weight_decay=0.1)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    trained = set().union(*(stage.trainable or () for stage in staged.method.stages(staged.model())))
+    assert changed == trained and trained < before.keys()
+
+
+def test_each_stage_trains_its_own_weights_at_its_own_rate(
+    staged: toys.Case, accelerator: Any, tmp_path: Path
+) -> None:
+    head, last = staged.method.stages(staged.model())
+    half, _progress = toys.run(staged, accelerator, tmp_path / "half", steps=6, halt=lambda step: None)
+    assert half.keys() > (head.trainable or set()) | (last.trainable or set())
+    before = toys.weights(staged.model())
+    with pytest.raises(Killed):
+        toys.run(staged, accelerator, tmp_path / "run", halt=killed, save_steps=1)
+    saved = load_file(
+        tmp_path / "run" / "last" / "weights.safetensors"
+    )  # after step 7, the first of stage two
+    assert saved.keys() == (head.trainable or set()) | (last.trainable or set())
+    assert all(not torch.equal(saved[name], before[name]) for name in saved)
+    peaks = [max(line["learning_rate"] for line in lines(tmp_path / "run")[:7] if "loss" in line)]
+    assert peaks == [pytest.approx(2e-3)]
+
+
+@pytest.mark.parametrize("stop", [3, 6, 9])
+def test_a_run_of_stages_can_be_resumed_anywhere(
+    stop: int, staged: toys.Case, accelerator: Any, tmp_path: Path
+) -> None:
+    """In a stage, at its border, and in the next: what an earlier stage learnt must come back too."""
+
+    def halt(step: int) -> None:
+        if step == stop + 1:
+            raise Killed
+
+    straight, _progress = toys.run(staged, accelerator, tmp_path / "straight")
+    with pytest.raises(Killed):
+        toys.run(staged, accelerator, tmp_path / "run", halt=halt, save_steps=3)
+    resumed, _progress = toys.run(staged, accelerator, tmp_path / "run", resume=True, save_steps=3)
+    assert same(straight, resumed)
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_weights(
+    folder: Path, accelerator: Any, tmp_path: Path
+) -> None:
+    case = toys.case("classification-full", folder)
+    trained, _progress = toys.run(case, accelerator, tmp_path)
+    again, progress = toys.run(case, accelerator, tmp_path, resume=True)
+    assert same(trained, again) and progress.step == 12
+    assert math.isfinite(progress.best[0])

@@ -1,0 +1,74 @@
+"""`models`: what is on this machine, and one of them as an ordinary Hugging Face folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import toy
+from afina.models.find import DEFAULT, EMBEDDED, embedded
+
+Command = Callable[..., toy.Said]
+SOURCE = EMBEDDED / DEFAULT.removeprefix("afina/")
+
+
+@pytest.fixture
+def models(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`afina models`, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    command = toy.command(capfd)
+    return lambda *words: command("models", *words)
+
+
+def test_list(models: Command) -> None:
+    said = models("list", "--json")
+    assert said.code == 0
+    assert {"name", "where", "mb", "languages", "license"} <= set(said.json[0])
+    here = [model["name"] for model in said.json if model["where"] == "embedded"]
+    assert here == embedded()
+    assert DEFAULT in here
+    assert all(f"{name}\t" in models("list").out for name in here)
+
+
+def test_the_default_is_small_enough_to_ship() -> None:
+    assert sum(file.stat().st_size for file in SOURCE.iterdir()) <= 16 * 2**20
+
+
+def test_save_writes_float32_that_plain_transformers_loads(models: Command) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForPreTraining, AutoTokenizer
+
+    said = models("save", DEFAULT, "saved", "--json")
+    assert said.code == 0
+    assert (said.json[0]["name"], said.json[0]["folder"]) == (DEFAULT, "saved")
+    model, info = AutoModelForPreTraining.from_pretrained("saved", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    ours = load_file(SOURCE / "model.safetensors")
+    theirs = load_file("saved/model.safetensors")
+    assert set(ours) == set(theirs)
+    assert all(theirs[name].dtype == torch.float32 for name in theirs)
+    assert all(torch.equal(weight.float(), theirs[name]) for name, weight in ours.items())
+    text = "El niño comió jamón; the dog didn't."
+    before, after = (AutoTokenizer.from_pretrained(folder)(text)["input_ids"] for folder in (SOURCE, "saved"))
+    assert before == after
+
+
+def test_a_saved_model_can_be_named(models: Command, tmp_path: Path) -> None:
+    toy.model(tmp_path / "tiny")
+    assert models("save", "tiny", "copy").code == 0
+    said = models("save", "copy", "copy", "--overwrite", "--json")
+    assert said.code == 0
+    assert not list(tmp_path.glob("*.old")) and not list(tmp_path.glob("*.new"))
+
+
+def test_overwrite_replaces_a_model_only(models: Command, tmp_path: Path) -> None:
+    toy.model(tmp_path / "tiny")
+    assert models("save", "tiny", "copy").code == 0
+    assert models("save", "tiny", "copy").code == 2
+    assert models("save", "tiny", "copy", "--overwrite").code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert models("save", "tiny", "mine", "--overwrite").code == 2
+    assert (tmp_path / "mine" / "notes.txt").read_text(encoding="utf-8") == "mine"

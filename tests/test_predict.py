@@ -1,0 +1,132 @@
+"""`predict`: texts, a file or a pipe in, one answer an input out, in their order."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import afina
+import toy
+
+Command = Callable[..., toy.Said]
+TEXTS = ["el servicio muy bueno", "the food awful", "¿ni fu ni fa?", "ñandú 🙂"]
+one_thread = pytest.fixture(scope="module")(toy.one_thread)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    place = tmp_path_factory.mktemp("predict")
+    done = afina.finetune(
+        toy.table(place / "toy.csv"),
+        model=toy.model(place / "tiny"),
+        output_dir=place / "run",
+        max_steps=4,
+        quiet=True,
+    )
+    assert done is not None
+    return done.path
+
+
+@pytest.fixture
+def predict(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """`afina predict` with that run, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    command = toy.command(capfd)
+    return lambda *words: command("predict", run, *words)
+
+
+@pytest.fixture
+def expected(run: Path) -> list[dict[str, Any]]:
+    return afina.Run(run).bundle.predict(TEXTS)
+
+
+def same(answers: Any, expected: list[dict[str, Any]]) -> bool:
+    """Whether the answers are the expected ones, in their order; how a batch is padded moves the last bits."""
+    assert [answer["prediction"] for answer in answers] == [answer["prediction"] for answer in expected]
+    probabilities = [[float(each["probability"]) for each in these] for these in (answers, expected)]
+    return probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
+
+
+def test_one_text_is_a_list_of_one(predict: Command, expected: list[dict[str, Any]]) -> None:
+    said = predict(TEXTS[0], "--json")
+    assert (said.code, said.err) == (0, "")
+    assert same(said.json, expected[:1])
+    assert set(said.json[0]["probabilities"]) == {"bien", "mal"}
+    assert sum(said.json[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_several_texts_keep_their_order(predict: Command, expected: list[dict[str, Any]]) -> None:
+    assert same(predict(*TEXTS, "--json").json, expected)
+    assert same(predict(*TEXTS[::-1], "--json").json, expected[::-1])
+
+
+def test_a_line_an_input_for_a_person(predict: Command, expected: list[dict[str, Any]]) -> None:
+    lines = predict(*TEXTS).out.splitlines()
+    assert lines == [f"{answer['prediction']}\t{answer['probability']:.3f}" for answer in expected]
+
+
+def test_python_takes_the_same(run: Path, expected: list[dict[str, Any]]) -> None:
+    assert same(afina.predict(run, *TEXTS), expected)
+
+
+def test_a_file(predict: Command, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    toy.table(tmp_path / "other.csv", [(str(i), text) for i, text in enumerate(TEXTS)], ("id", "opinion"))
+    assert same(predict("other.csv", "--json").json, expected)
+    assert same(predict("other.csv", "--text", "opinion", "--json").json, expected)
+    (tmp_path / "plain.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    assert same(predict("plain.txt", "--json").json, expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_standard_input(
+    encoding: str, predict: Command, expected: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = TEXTS if encoding.startswith("utf") else TEXTS[:3]  # there is no emoji in Windows-1252
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\r\n".join(some).encode(encoding))))
+    assert same(predict("-", "--json").json, expected[: len(some)])
+
+
+def test_a_blank_line_of_standard_input_has_its_answer(
+    predict: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"uno\n\ndos\n")))
+    assert len(predict("-", "--json").json) == 3
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert predict("-", "--json").json == []
+
+
+def test_output_adds_columns(predict: Command, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    toy.table(tmp_path / "in.csv", [(str(i), text) for i, text in enumerate(TEXTS)], ("prediction", "text"))
+    for source, target in (("in.csv", "once.csv"), ("once.csv", "twice.csv")):
+        assert predict(source, "--output", target).code == 0
+    with (tmp_path / "twice.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = ["prediction", "text", "prediction_1", "probability", "prediction_2", "probability_1"]
+    assert list(rows[0]) == columns
+    assert [row["prediction"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["text"] for row in rows] == TEXTS
+    for row, answer in zip(rows, expected, strict=True):
+        assert row["prediction_1"] == row["prediction_2"] == answer["prediction"]
+        assert float(row["probability_1"]) == pytest.approx(answer["probability"], abs=1e-5)
+
+
+def test_odd_texts(predict: Command) -> None:
+    long = "muy " * 5000
+    assert len(predict("", "   ", long, "a\nb", "\ud83d", "--json").json) == 5
+    assert len(predict("--json", "--", "-mal", "--peor").json) == 2
+
+
+def test_a_text_that_speaks_of_a_file(predict: Command) -> None:
+    assert len(predict("no abre datos.csv", "--json").json) == 1
+
+
+def test_json_is_one_line_whatever_the_labels_hold(predict: Command) -> None:
+    said = predict("uno\u2028dos", "--json")
+    assert json.loads(said.out) == said.json
