@@ -153,7 +153,7 @@ def test_quiet_says_nothing(afina_: Command, tiny: Path) -> None:
 def test_for_a_person(afina_: Command, tiny: Path) -> None:
     said = afina_("finetune", "toy.csv", "--model", tiny, "--max-steps", "2")
     assert said.code == 0
-    for part in ("macro-F1", "majority", "tfidf", "runs/toy/best", "runs/toy/report.html"):
+    for part in ("macro-F1", "Majority", "TF-IDF", "runs/toy/best", "runs/toy/report.html"):
         assert part in said.out
     value = json.loads(Path("runs/toy/scores.json").read_text(encoding="utf-8"))["scores"]["test"][
         "macro_f1"

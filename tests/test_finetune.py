@@ -196,7 +196,7 @@ def test_evaluate(afina_: Command) -> None:
     assert said.json["scores"]["test"]["macro_f1"]["n"] == 14
     assert said.json["baselines"]["tfidf"]["test"]["macro_f1"]["n"] == 14
     assert toy.content(Path("runs/toy")) == before
-    for part in ("macro-F1", "majority", "tfidf"):
+    for part in ("macro-F1", "Majority", "TF-IDF"):
         assert part in afina_("evaluate", "runs/toy", other).out
 
 

@@ -158,6 +158,7 @@ def run(
 
     `halt` is called with each step (from 1) before its batch is made, and may stop the run there.
     """
+    folder.mkdir(exist_ok=True)
     model = case.model(dropout=None)
     plan = case.plan(6, 24, accelerator.num_processes, accelerator.process_index)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing leaves the machine unasked
 
+# `afina.models` and `afina.data` are folders of the house; their verbs are called from `afina.verbs`.
 _WHERE = {
     "finetune": "afina.verbs.finetune",
     "evaluate": "afina.verbs.evaluate",
     "predict": "afina.verbs.predict",
     "pretrain": "afina.verbs.pretrain",
-    "models": "afina.verbs.models",
     "Run": "afina.train.run",
     "Bundle": "afina.train.bundle",
     "AfinaError": "afina.errors",

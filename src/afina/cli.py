@@ -19,11 +19,11 @@ from afina.settings import Common, flag, knobs
 
 # A verb's sentence, its arguments as the help shows them (`*`: any number), and whether tasks and methods add knobs.
 VERBS: dict[str, tuple[str, list[str], bool]] = {
-    "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), ["DATA|run.toml"], True),
-    "evaluate": (N_("Score a run's model on other rows."), ["RUN", "DATA"], False),
-    "predict": (N_("Ask a run's model."), ["RUN", "*TEXT…|FILE|-"], False),
-    "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*TEXT…"], False),
-    "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*NAME FOLDER"], False),
+    "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), [N_("DATA|run.toml")], True),
+    "evaluate": (N_("Score a run's model on other rows."), [N_("RUN"), N_("DATA")], False),
+    "predict": (N_("Ask a run's model."), [N_("RUN"), "*" + N_("TEXT…|FILE|-")], False),
+    "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*" + N_("TEXT…")], False),
+    "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*" + N_("NAME FOLDER")], False),
 }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
         fields |= {name: field for name, field in knobs(find("tasks", "masked_lm")).items() if name != "text"}
     params: list[click.Parameter] = [
         click.Argument(
-            [f"argument{i}"], nargs=-1 if name[0] == "*" else 1, metavar=name.lstrip("*"), required=False
+            [f"argument{i}"], nargs=-1 if name[0] == "*" else 1, metavar=_(name.lstrip("*")), required=False
         )
         for i, name in enumerate(arguments)
     ]
@@ -103,7 +103,7 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
     """Return the flag of one setting; its value is checked where the setting is defined, not here."""
-    sentence = _(field.description or "")
+    sentence = _(field.description) if field.description else ""
     if field.annotation is bool:
         spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if field.default else flag(name)
         return click.Option([spelling, name], is_flag=True, default=None, help=sentence)
@@ -140,7 +140,7 @@ def _call(verb: str, arguments: list[str], values: dict[str, Any]) -> int:
     for i, name in enumerate(arguments):
         value = values.pop(f"argument{i}")
         if name[0] != "*" and not value:
-            raise click.UsageError(_("{name} is missing.").format(name=name))
+            raise click.UsageError(_("{name} is missing.").format(name=_(name)))
         positional += value if name[0] == "*" else [value]
     settings = {name: value for name, value in values.items() if value is not None}
     function: Callable[..., Any] = getattr(import_module(f"afina.verbs.{verb}"), verb)

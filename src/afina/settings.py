@@ -80,6 +80,8 @@ def _explain(error: ValidationError, names: list[str]) -> str:
         if kind == "missing":
             sentences.append(_("Setting '{name}' is missing.").format(name=name))
             continue
+        if "expected" in limits:  # pydantic's own list, in English: 'es' or 'en'
+            limits = limits | {"expected": limits["expected"].replace(" or ", f" {_('or')} ")}
         wanted = _(_WANTED.get(kind, N_("another value"))).format(**limits)
         sentences.append(
             _("Setting '{name}' is {value!r}, but must be {wanted}.").format(

@@ -23,7 +23,10 @@ def mimetic(model: nn.Module) -> None:
             query, key = (attention.get_parameter(f"self.{name}.weight") for name in ("query", "key"))
             query.mul_(SHARPNESS)
             key.copy_(query)
-            value, out = attention.get_parameter("self.value.weight"), attention.get_parameter("output.dense.weight")
+            value, out = (
+                attention.get_parameter("self.value.weight"),
+                attention.get_parameter("output.dense.weight"),
+            )
             nn.init.orthogonal_(value, gain=0.7)
             out.copy_(value.T)
         nn.init.eye_(model.get_parameter("cls.predictions.transform.dense.weight"))

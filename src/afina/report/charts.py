@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
 from afina.messages import _
-from afina.report.numbers import number
+from afina.messages.numbers import number
 from afina.report.record import Record
 
 CHARTED = ("accuracy", "mcc", "weighted_f1", "positive_f1")

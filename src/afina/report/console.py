@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from afina.messages import _
-from afina.report.numbers import interval, number
-from afina.report.words import METRICS
+from afina.messages.numbers import number
+from afina.report.numbers import interval, share
+from afina.report.words import METRICS, SHORT, SYSTEMS, name
 
 
 def finetune(result: dict[str, Any]) -> None:
@@ -35,12 +36,14 @@ def predict(answers: list[dict[str, Any]]) -> None:
 def pretrain(result: dict[str, Any]) -> None:
     """Print what was seen and learnt."""
     print(
-        _("{tokens} tokens seen, {speed} tokens/s ({share:.0%} of the matrix peak).").format(
-            tokens=result["tokens_seen"], speed=result["tokens_per_s"], share=result["share_of_peak"]
+        _("{tokens} tokens seen, {speed} tokens/s ({share} of the matrix peak).").format(
+            tokens=number(result["tokens_seen"]),
+            speed=number(result["tokens_per_s"]),
+            share=share(result["share_of_peak"]),
         )
     )
-    for name, value in result["losses"]["validation"].items():
-        print(_("Held-out loss, {name}: {value:.3f}").format(name=name, value=value))
+    for loss, value in result["losses"]["validation"].items():
+        print(_("Held-out loss, {name}: {value}").format(name=loss, value=number(value, 3)))
     print(_("The model: {path}/best").format(path=result["run"]))
 
 
@@ -64,13 +67,13 @@ def _scores(result: dict[str, Any]) -> None:
     )
     table.add_column("")
     table.add_column(_("model"), justify="right")
-    table.add_column(_("95 % interval"), justify="center", no_wrap=True)
-    rivals = {name: scores[part] for name, scores in result["baselines"].items() if scores.get(part)}
-    for name in rivals:
-        table.add_column(name, justify="right")
+    table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)
+    rivals = {rival: scores[part] for rival, scores in result["baselines"].items() if scores.get(part)}
+    for rival in rivals:
+        table.add_column(name(SHORT, rival), justify="right")
     for metric in ours:
         mine, *theirs = (_cell(each.get(metric)) for each in (ours, *rivals.values()))
-        table.add_row(_(METRICS.get(metric, metric)), mine, _range(ours[metric]), *theirs)
+        table.add_row(name(METRICS, metric), mine, _range(ours[metric]), *theirs)
     Console().print(table)
     for gap in result["details"]["differences"].get(part, []):
         print(difference(gap))
@@ -88,7 +91,7 @@ def difference(gap: dict[str, Any]) -> str:
     )
     sign = -1 if gap["decision"] == "worse" else 1
     low, high = sorted((sign * gap["low"], sign * gap["high"]))
-    return words[gap["decision"]].format(name=gap["b"], value=value, range=interval(low, high))
+    return words[gap["decision"]].format(name=name(SYSTEMS, gap["b"]), value=value, range=interval(low, high))
 
 
 def _cell(score: dict[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.messages import _, language
+from afina.messages.numbers import number
 from afina.report import numbers, words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def environment(*, html: bool) -> "Environment":
     made.globals |= {"_": _, "language": language, "words": words} | {
         function.__name__: function
         for function in (
-            numbers.number,
+            number,
             numbers.share,
             numbers.interval,
             numbers.duration,

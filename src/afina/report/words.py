@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 from afina.messages import N_, _
-from afina.report.numbers import interval, number, p_value
+from afina.messages.numbers import number
+from afina.report.numbers import interval, p_value
 from afina.report.record import Record
 
 SYSTEMS = {
@@ -149,7 +150,7 @@ def _nearest(test: dict[str, Any]) -> str:
 
 
 def _measured(test: dict[str, Any]) -> str:
-    return _("Model minus baseline: {difference} in {metric} (95 % interval {interval}, {p}).").format(
+    return _("Model minus baseline: {difference} in {metric} (95 %\u00a0interval {interval}, {p}).").format(
         difference=number(test.get("difference"), 3, sign=True),
         metric=name(METRICS, test["metric"]),
         interval=interval(test.get("low"), test.get("high"), sign=True),
@@ -171,7 +172,7 @@ def summary(record: Record) -> list[str]:
         ]
     else:
         sentences = [
-            _("{metric} {value} on {n} rows (95 % interval {interval}).").format(
+            _("{metric} {value} on {n} rows (95 %\u00a0interval {interval}).").format(
                 metric=metric,
                 value=number(figure["value"], 3),
                 n=number(figure.get("n")),

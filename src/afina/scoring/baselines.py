@@ -42,7 +42,7 @@ def tfidf(
     try:
         known = features.fit_transform(train_texts)
     except ValueError as error:
-        if "empty vocabulary" not in str(error):
+        if "empty vocabulary" not in str(error) and "no terms remain" not in str(error):
             raise
         return majority(train_labels, len(texts), labels)
     gold = np.asarray(train_labels, dtype=object)
@@ -57,9 +57,7 @@ def _features(characters: int) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 
-    words = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", dtype=np.float64
-    )
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
     if characters > LONG_TEXT:
         return words.set_params(min_df=2, max_features=LARGEST_VOCABULARY)
     pieces = TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5))

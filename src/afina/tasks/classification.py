@@ -42,7 +42,14 @@ class Classification(Task):
         from afina.data.columns import guess
 
         text = guess(table, "text", self.text)
-        return self.replace(text=text, label=guess(table, "label", self.label, taken=[text]))
+        label = guess(table, "label", self.label, taken=[text])
+        if text == label:
+            raise InputError(
+                _("Column '{column}' cannot be both text and label. Name two with --text and --label.").format(
+                    column=text
+                )
+            )
+        return self.replace(text=text, label=label)
 
     def clean(self, row: Row) -> Row | None:
         from afina.data.columns import label_text

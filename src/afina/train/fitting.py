@@ -3,6 +3,7 @@
 from typing import Any
 
 from afina.messages import _
+from afina.messages.numbers import number
 
 GAP = 0.10  # a training score this much above the validation score is called a gap
 FALL = 0.02  # a validation score this much below its best is called a fall
@@ -28,21 +29,19 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
     gap = best["train"][metric] - best["validation"][metric]
     fall = best["validation"][metric] - last["validation"][metric]
     words = [
-        _(
-            "Best validation score in epoch {epoch:.1f} (step {step}): {score:.3f}, on training rows {train:.3f}."
-        ).format(
-            epoch=best["epoch"],
-            step=best["step"],
-            score=best["validation"][metric],
-            train=best["train"][metric],
+        _("Best validation score in epoch {epoch} (step {step}): {score}, on training rows {train}.").format(
+            epoch=number(best["epoch"], 1),
+            step=number(best["step"]),
+            score=number(best["validation"][metric], 3),
+            train=number(best["train"][metric], 3),
         )
     ]
     if gap > GAP:
         words.append(
             _(
-                "The model does {gap:.2f} better on rows it has seen than on new ones: it overfits. Try more data, "
+                "The model does {gap} better on rows it has seen than on new ones: it overfits. Try more data, "
                 "a higher --dropout, a higher --weight-decay or fewer epochs."
-            ).format(gap=gap)
+            ).format(gap=number(gap, 2))
         )
     elif best["train"][metric] < WEAK:
         words.append(
@@ -56,14 +55,14 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
     if fall > FALL:
         words.append(
             _(
-                "After epoch {epoch:.1f} the validation score fell, to {score:.3f} at the end. The weights kept are "
+                "After epoch {epoch} the validation score fell, to {score} at the end. The weights kept are "
                 "those of the best step; early stopping (--early-stopping-patience) saves the time."
-            ).format(epoch=best["epoch"], score=last["validation"][metric])
+            ).format(epoch=number(best["epoch"], 1), score=number(last["validation"][metric], 3))
         )
     if stopped:
         words.append(
-            _("Training stopped early, in epoch {epoch:.1f}: no better score came.").format(
-                epoch=last["epoch"]
+            _("Training stopped early, in epoch {epoch}: no better score came.").format(
+                epoch=number(last["epoch"], 1)
             )
         )
     verdict = "overfit" if gap > GAP else "underfit" if best["train"][metric] < WEAK else "fits"

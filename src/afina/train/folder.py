@@ -5,17 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from afina.errors import InputError
 from afina.messages import _
-from afina.train.checkpoint import cannot_write, write_text
+from afina.train.atomic import cannot_write, write_text
 
 # What a run leaves in its folder: whatever else lies there is the person's and is never removed.
 FILES = ("run.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
@@ -71,19 +67,6 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from None
-
-
-@contextmanager
-def system_errors() -> Iterator[None]:
-    """Raise what libraries in Rust say of a full disk as the OSError that it is: inside `checkpoint.replaced`."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(None, str(error)) from None
-    except Exception as error:
-        if type(error) is not Exception:  # all that tokenizers has for it
-            raise
-        raise OSError(None, str(error)) from None
 
 
 def _clear(run: Path) -> None:

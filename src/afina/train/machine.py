@@ -1,5 +1,6 @@
 """What this machine is and can do: threads, versions, the matrix product's rate, the work a token costs."""
 
+import ctypes
 import platform
 import time
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of malloc.h
 
 
 def accelerator(precision: str) -> Accelerator:
@@ -19,8 +21,23 @@ def accelerator(precision: str) -> Accelerator:
 
     # A method or a task may leave weights without gradient (a pooler under token labels).
     disable_progress_bar()
+    keep_memory()
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused])
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory instead of giving it back to the system after every step.
+
+    Activations are large enough to be mapped and unmapped each time, and the system then clears every page anew:
+    measured on BERT-mini pre-training (one thread, 4,096 tokens a step) a step takes 1.26 s with and 0.96 s without.
+    Nothing happens where the C library is another one.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    c = ctypes.CDLL(None)
+    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
+        c.mallopt(parameter, value)
 
 
 def recorded() -> dict[str, Any]:

@@ -10,8 +10,8 @@ import tomli_w
 
 from afina.errors import InputError
 from afina.messages import _
+from afina.train.atomic import write_text
 from afina.train.bundle import Bundle
-from afina.train.checkpoint import write_text
 
 
 class Run:

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from afina.core import Step
 from afina.messages import _
-from afina.train.checkpoint import cannot_write, write_text
+from afina.messages.numbers import number
+from afina.train.atomic import cannot_write, write_text
 
 
 def peak_memory_mb() -> float:
@@ -75,8 +76,10 @@ class Bar:
         """Show one step."""
         self.tokens += step.tokens
         self.seconds += step.seconds
-        words = _("loss {loss:.3f}  {speed:,.0f} tokens/s  {memory:,.0f} MB").format(
-            loss=step.loss, speed=self.tokens / max(self.seconds, 1e-9), memory=peak_memory_mb()
+        words = _("loss {loss}  {speed} tokens/s  {memory} MB").format(
+            loss=number(step.loss, 3),
+            speed=number(self.tokens / max(self.seconds, 1e-9)),
+            memory=number(peak_memory_mb()),
         )
         self.progress.update(self.line, completed=step.index, words=words)
 

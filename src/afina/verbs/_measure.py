@@ -58,7 +58,7 @@ def main_metric(found: dict[str, Any]) -> str:
 
 def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequence[Any]) -> None:
     """Write the answers beside their rows as CSV."""
-    from afina.train.checkpoint import write_text
+    from afina.train.atomic import write_text
 
     lines = []
     for row, answer in zip(rows, answers, strict=True):

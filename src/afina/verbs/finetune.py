@@ -1,26 +1,24 @@
 """Fine-tune a model on a person's own rows: a file in; a trained, measured, reusable model out."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.core import Row, Splits
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
-from afina.settings import Training, flag, setting
+from afina.settings import Training, setting
+from afina.verbs._describe import evaluation, plan_in_words, summary, trained_weights
+from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
-from afina.verbs._settings import Chosen, begin, choose, from_file
+from afina.verbs._settings import Chosen, begin, choose
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from afina.train.bundle import Bundle
     from afina.train.run import Run
 
 
@@ -41,9 +39,6 @@ class Finetune(Training):
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
-WATCHED = 1000  # rows of each part that are scored in mid-training; the scores at the end are over all rows
-
-
 class Resolved(Finetune):
     """The settings when the method's preset, the data and the model have decided what was open."""
 
@@ -52,9 +47,6 @@ class Resolved(Finetune):
     train_batch_size: int
     max_length: int
     early_stopping_patience: int
-
-
-PASSING = {"output_dir", "resume", "overwrite", "dry_run"}  # what a repeat does not take over
 
 
 def finetune(data: str | Path, **settings: Any) -> "Run | None":
@@ -66,7 +58,7 @@ def finetune(data: str | Path, **settings: Any) -> "Run | None":
     """
     began = time.perf_counter()
     begin(settings)
-    data, settings, recorded, run = _job(str(data), settings)
+    data, settings, recorded, run = job(str(data), settings, Finetune)
     chosen = choose(settings, Finetune)
     source = find_model(chosen.verb.model, offline=chosen.common.offline)
     prepared = prepare(
@@ -79,45 +71,6 @@ def finetune(data: str | Path, **settings: Any) -> "Run | None":
             raise InputError(changed + " " + _("Start anew with --overwrite."))
         prepared.notes.append(changed)
     return _train(data, chosen, prepared, source, run, recorded, began)
-
-
-def _job(data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any], Path]:
-    """Return data, settings, what was recorded, and the run's folder: of a new run, a repeat or a resumed one."""
-    from afina.train import folder
-
-    repeats = data.endswith(".toml")
-    recorded: dict[str, Any] = {}
-    if repeats:
-        file = Path(data)
-        if settings.get("resume") and not settings.get("output_dir"):
-            settings = settings | {"output_dir": str(file.parent)}
-        data, settings, recorded = from_file(file, settings)
-    run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
-    folder.check(run, resume=_true(settings, "resume"), overwrite=_true(settings, "overwrite"))
-    if _true(settings, "resume"):
-        data, settings, recorded = _as_begun(run, data, settings)
-    return data, settings, recorded, run
-
-
-def _as_begun(run: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return data and settings as the run began; a setting that now says otherwise is an error."""
-    begun_data, begun, recorded = from_file(run / "run.toml", {})
-    told = choose({k: v for k, v in settings.items() if k not in PASSING}, Finetune).flat()
-    for name in settings:
-        if name in told and name not in PASSING and begun.get(name) != told[name]:
-            raise InputError(
-                _(
-                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
-                ).format(run=run, flag=flag(name), old=begun.get(name), new=told[name])
-            )
-    if Path(data) != Path(begun_data) and not data.endswith(".toml"):
-        raise InputError(
-            _("The run in {run} began with the data {old}, not {new}.").format(
-                run=run, old=begun_data, new=data
-            )
-        )
-    passing = {name: settings[name] for name in (*PASSING, "offline", "quiet", "lang") if name in settings}
-    return begun_data, begun | passing, recorded
 
 
 def _train(
@@ -137,8 +90,8 @@ def _train(
     from afina.report import card
     from afina.report import finetune as report
     from afina.train import folder, machine
+    from afina.train.atomic import cannot_write, replaced
     from afina.train.bundle import Bundle
-    from afina.train.checkpoint import cannot_write, replaced
     from afina.train.fit import fit
     from afina.train.fitting import judge
     from afina.train.run import Run, write_settings
@@ -164,10 +117,12 @@ def _train(
     )
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
-        for sentence in about_data["notes"] + _plan_in_words(splits, verb, total, trained, whole):
+        for sentence in about_data["notes"] + plan_in_words(splits, verb, total, trained, whole):
             say(sentence, quiet)
     if verb.dry_run:
-        say(_("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet)
+        say(
+            _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
+        )
         return None
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
@@ -183,7 +138,7 @@ def _train(
     prepared_at = time.perf_counter()
 
     def keep_best(_model: "nn.Module") -> None:
-        with replaced(run / "best") as new, folder.system_errors():
+        with replaced(run / "best") as new:
             bundle.save(new)
 
     progress = fit(
@@ -195,7 +150,7 @@ def _train(
         budget(verb, total, plan.steps_per_epoch),
         run,
         steps_per_epoch=plan.steps_per_epoch,
-        evaluate=_evaluation(bundle, splits, encoded) if splits.validation else None,
+        evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
         keep_best=keep_best,
         resume=verb.resume,
         quiet=quiet,
@@ -271,82 +226,3 @@ def budget(verb: Resolved, total: int, steps_per_epoch: int) -> Any:
         save_steps=verb.save_steps or often,
         patience=verb.early_stopping_patience,
     )
-
-
-def trained_weights(model: "nn.Module", method: Any) -> int:
-    """Return how many weights at least one stage of the method trains."""
-    stages = method.stages(model)
-    return sum(
-        weight.numel()
-        for name, weight in model.named_parameters()
-        if any(stage.trainable is None or name in stage.trainable for stage in stages)
-    )
-
-
-def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
-    """Return what the report says of the data."""
-    task, parts = prepared.task, prepared.splits
-    notes = list(prepared.notes)
-    if length["rows_cut"]:
-        notes.append(
-            _(
-                "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
-            ).format(
-                rows=length["rows_cut"],
-                all=len(parts.train),
-                limit=length["max_length"],
-                tokens=length["tokens_cut"],
-            )
-        )
-    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
-    return {
-        "rows": {name: len(rows) for name, rows in named.items()},
-        "labels": labels,
-        "columns": {role: getattr(task, role) for role in ("text", "label") if getattr(task, role, None)},
-        "notes": notes,
-        "length": length,
-    }
-
-
-def _evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
-    """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
-    from afina.train.bundle import answers, mean_loss
-
-    task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
-    some = [slice(None, None, max(1, len(rows) // WATCHED)) for rows in (splits.train, splits.validation)]
-    parts = {
-        "validation": (encoded[1][some[1]], splits.validation[some[1]]),
-        "train": (encoded[0][some[0]], splits.train[some[0]]),
-    }
-
-    def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
-        found = {}
-        for name, (rows, gold) in parts.items():
-            metric, value = task.watch(answers(model, task, tokenizer, rows, tokens), gold)
-            found[name] = {"loss": mean_loss(model, task, tokenizer, rows, tokens), metric: value}
-        return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
-
-    return evaluate
-
-
-def _plan_in_words(
-    splits: Splits, verb: Resolved, steps: int, trained: int, whole: Sequence[int]
-) -> list[str]:
-    return [
-        _(
-            "{train} rows to train on, {validation} to validate, {test} to test; {tokens:.0f} tokens a row."
-        ).format(
-            train=len(splits.train),
-            validation=len(splits.validation),
-            test=len(splits.test),
-            tokens=sum(whole) / len(whole),
-        ),
-        _(
-            "{weights:,} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate:g}."
-        ).format(weights=trained, steps=steps, rows=verb.train_batch_size, rate=verb.learning_rate),
-    ]
-
-
-def _true(settings: dict[str, Any], name: str) -> bool:
-    return bool(settings.get(name))

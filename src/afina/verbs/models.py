@@ -50,7 +50,7 @@ def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = Fa
         raise InputError(_("{folder} is not empty. Name another folder.").format(folder=folder))
     source = find_model(name, offline=offline)
     from afina.models.load import load, load_config, load_tokenizer
-    from afina.train.checkpoint import replaced
+    from afina.train.atomic import replaced
 
     kinds = load_config(source).architectures or ["AutoModel"]
     model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))

@@ -49,7 +49,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
 
 def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
-    from afina.train.checkpoint import write_text
+    from afina.train.atomic import write_text
 
     added = [name for name in answers[0] if not isinstance(answers[0][name], dict)] if answers else []
     names = {name: _free(name, table.columns) for name in added}

@@ -28,7 +28,7 @@ class Pretrain(Training):
         None, N_("Folder of a tokenizer to use (default: one is trained on the text).")
     )
     vocab_size: int = setting(16384, N_("Tokens of a tokenizer that is trained."), ge=200)
-    validation: str | None = setting(None, N_("File of held-out text (default: 1 % of the documents)."))
+    validation: str | None = setting(None, N_("File of held-out text (default: 1 %\u00a0of the documents)."))
     tokens_per_step: int = setting(16384, N_("Tokens of one optimizer step, over all processes."), ge=128)
     max_tokens: int = setting(40_000_000, N_("Tokens to train on, repeats counted."), ge=1000)
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)

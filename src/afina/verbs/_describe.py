@@ -1,0 +1,90 @@
+"""What is said of a fine-tuning before and while it runs: its data, its plan, its curves."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from afina.core import Row, Splits
+from afina.messages import _
+from afina.messages.numbers import number
+from afina.verbs._prepare import Prepared
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from afina.train.bundle import Bundle
+
+WATCHED = 1000  # rows of each part that are scored in mid-training; the scores at the end are over all rows
+
+
+def trained_weights(model: "nn.Module", method: Any) -> int:
+    """Return how many weights at least one stage of the method trains."""
+    stages = method.stages(model)
+    return sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if any(stage.trainable is None or name in stage.trainable for stage in stages)
+    )
+
+
+def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
+    """Return what the report says of the data."""
+    task, parts = prepared.task, prepared.splits
+    notes = list(prepared.notes)
+    if length["rows_cut"]:
+        notes.append(
+            _(
+                "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
+            ).format(
+                rows=length["rows_cut"],
+                all=len(parts.train),
+                limit=length["max_length"],
+                tokens=length["tokens_cut"],
+            )
+        )
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    return {
+        "rows": {name: len(rows) for name, rows in named.items()},
+        "labels": labels,
+        "columns": {role: getattr(task, role) for role in ("text", "label") if getattr(task, role, None)},
+        "notes": notes,
+        "length": length,
+    }
+
+
+def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
+    """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
+    from afina.train.bundle import answers, mean_loss
+
+    task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
+    some = [slice(None, None, max(1, len(rows) // WATCHED)) for rows in (splits.train, splits.validation)]
+    parts = {
+        "validation": (encoded[1][some[1]], splits.validation[some[1]]),
+        "train": (encoded[0][some[0]], splits.train[some[0]]),
+    }
+
+    def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
+        found = {}
+        for name, (rows, gold) in parts.items():
+            metric, value = task.watch(answers(model, task, tokenizer, rows, tokens), gold)
+            found[name] = {"loss": mean_loss(model, task, tokenizer, rows, tokens), metric: value}
+        return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
+
+    return evaluate
+
+
+def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, whole: Sequence[int]) -> list[str]:
+    return [
+        _(
+            "{train} rows to train on, {validation} to validate, {test} to test; {tokens} tokens a row."
+        ).format(
+            train=len(splits.train),
+            validation=len(splits.validation),
+            test=len(splits.test),
+            tokens=number(sum(whole) / len(whole)),
+        ),
+        _(
+            "{weights} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate:g}."
+        ).format(weights=number(trained), steps=steps, rows=verb.train_batch_size, rate=verb.learning_rate),
+    ]

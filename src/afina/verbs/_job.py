@@ -1,0 +1,54 @@
+"""Which run is meant: a new one, the repeat of a `run.toml`, or one that goes on."""
+
+from pathlib import Path
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.settings import Settings, flag
+from afina.verbs._settings import choose, from_file
+
+PASSING = {"output_dir", "resume", "overwrite", "dry_run"}  # what a repeat does not take over
+
+
+def job(
+    data: str, settings: dict[str, Any], verb: type[Settings]
+) -> tuple[str, dict[str, Any], dict[str, Any], Path]:
+    """Return data, settings, what was recorded, and the run's folder: of a new run, a repeat or a resumed one."""
+    from afina.train import folder
+
+    repeats = data.endswith(".toml")
+    recorded: dict[str, Any] = {}
+    if repeats:
+        file = Path(data)
+        if settings.get("resume") and not settings.get("output_dir"):
+            settings = settings | {"output_dir": str(file.parent)}
+        data, settings, recorded = from_file(file, settings)
+    run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
+    folder.check(run, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
+    if bool(settings.get("resume")):
+        data, settings, recorded = _as_begun(run, data, settings, verb)
+    return data, settings, recorded, run
+
+
+def _as_begun(
+    run: Path, data: str, settings: dict[str, Any], verb: type[Settings]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return data and settings as the run began; a setting that now says otherwise is an error."""
+    begun_data, begun, recorded = from_file(run / "run.toml", {})
+    told = choose({k: v for k, v in settings.items() if k not in PASSING}, verb).flat()
+    for name in settings:
+        if name in told and name not in PASSING and begun.get(name) != told[name]:
+            raise InputError(
+                _(
+                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
+                ).format(run=run, flag=flag(name), old=begun.get(name), new=told[name])
+            )
+    if Path(data) != Path(begun_data) and not data.endswith(".toml"):
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=begun_data, new=data
+            )
+        )
+    passing = {name: settings[name] for name in (*PASSING, "offline", "quiet", "lang") if name in settings}
+    return begun_data, begun | passing, recorded
