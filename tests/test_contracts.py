@@ -79,6 +79,27 @@ def test_a_split_batch_adds_up(case: toys.Case) -> None:
         assert {each[name].weight for each in split} == {term.weight}
 
 
+@pytest.mark.parametrize("variant", ["classification-full", "classification-full-balanced"])
+def test_the_counts_of_classification_make_the_mean_of_torch(variant: str, folder: Path) -> None:
+    """Rare labels weigh more in the sum and in the count, and a label that the model cannot give in neither."""
+    case = toys.case(variant, folder)
+    model = case.model().eval()
+    batch = some(case, range(12, 32))
+    assert len(set(batch.tensors["labels"].tolist())) == 2
+    weight = torch.tensor(case.task.weights) if case.task.weights else None
+    assert (weight is None) == (variant == "classification-full")
+    with torch.no_grad():
+        logits = model(batch.tensors["input_ids"], batch.tensors["attention_mask"]).logits
+        plain = torch.nn.functional.cross_entropy(logits, batch.tensors["labels"], weight)
+        mean = case.task.loss(model, batch)["loss"].sum / batch.counts["loss"]
+    assert float(mean) == pytest.approx(float(plain), rel=1e-6)
+
+    unknown = case.task.encode([{"text": "muy raro", "label": "nunca"}], case.tokenizer, toys.LENGTH)
+    ignored = case.task.collate([(unknown[0], None)], case.tokenizer)
+    with torch.no_grad():
+        assert float(case.task.loss(model, ignored)["loss"].sum) == ignored.counts["loss"] == 0
+
+
 def test_the_neighbours_of_a_row_change_no_answer(case: toys.Case) -> None:
     model = case.model().eval()
     length = [case.task.length(row) for row in case.rows]

@@ -131,6 +131,34 @@ def test_a_part_in_which_nothing_counts_changes_nothing():
     assert torch.equal(beside.layer.weight, alone.layer.weight)
 
 
+def test_dropout_is_drawn_anew_in_every_step_and_is_the_same_when_a_step_is_repeated():
+    class Dropping(Small):
+        def forward(self, ids):
+            return self.layer(nn.functional.dropout(self.words(ids), 0.5, self.training))
+
+    def losses(start, stop, seed=0):
+        accelerator, model = machine.accelerator("fp32"), Dropping()
+        plain = torch.optim.SGD(model.parameters(), 0.0)
+        objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
+        torch.rand(start + 1)  # what was drawn before must not matter
+        taken = steps(
+            accelerator,
+            objective,
+            optimizer,
+            lambda _step: 1.0,
+            repeat([batch()], stop - start),
+            max_grad_norm=1.0,
+            seed=seed,
+            start=start,
+        )
+        return [step.loss for step in taken]
+
+    straight = losses(0, 6)
+    assert len(set(straight)) > 3
+    assert losses(0, 2) + losses(2, 6) == straight
+    assert losses(0, 6, seed=1) != straight
+
+
 @pytest.mark.parametrize("spoil", ["loss", "gradient"])
 def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(spoil, tmp_path):
     def spoilt(model, batch):

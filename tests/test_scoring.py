@@ -98,7 +98,7 @@ def test_no_interval_where_rows_are_too_few() -> None:
     assert few["accuracy"].low == pytest.approx(21 / (21 + intervals.Z**2))
     enough = scored(["a", "b", "c"] * 8, ["a", "b", "c"] * 8, labels).values
     assert enough["macro_f1"].low is not None and 0.7 < enough["macro_f1"].low < 1 == enough["macro_f1"].high
-    rare = ["a"] * 60 + ["b"] * 30 + ["c"] * 4
+    rare = ["a"] * 60 + ["b"] * 30 + ["c"] * 7
     values = scored(rare, rare, labels).values
     assert values["mcc"].low is None and values["macro_recall"].low is not None
     one_missing = scored(["a", "b"] * 20, ["a", "b"] * 20, labels).values
@@ -254,7 +254,7 @@ def test_words() -> None:
     said = words(Difference("macro_f1", 0.0341, 0.01, 0.058, 0.004), "the model", "TF-IDF")
     assert said == (
         "the model is better than TF-IDF: macro_f1 is 0.034 higher "
-        "(95 % interval of the difference +0.010 to +0.058, p = 0.0040)."
+        "(95 %\u00a0interval of the difference +0.010 to +0.058, p = 0.0040)."
     )
     assert "is worse than" in words(Difference("mcc", -0.2, -0.3, -0.1, 0.001), "a", "b")
     # The interval leaves out 0, the test does not agree: not shown.

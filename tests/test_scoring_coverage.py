@@ -34,13 +34,14 @@ SEED = 9
 CLASSES = {
     "2 balanced": [1, 1],
     "2, 90/10": [90, 10],
+    "2, 95/5": [95, 5],
     "3, 60/30/10": [60, 30, 10],
     "4 balanced": [1, 1, 1, 1],
     "4, 70/15/10/5": [70, 15, 10, 5],
     "7 balanced": [1] * 7,
     "77 balanced": [1] * 77,
 }
-ROWS = {"7 balanced": (100, 400), "77 balanced": (770, 3000)}
+ROWS = {"2, 95/5": (100, 400), "7 balanced": (100, 400), "77 balanced": (770, 3000)}
 QUALITY = (0.6, 0.8, 0.95)
 ERRORS = ("even", "leaning")
 # A figure whose interval is given in fewer samples than this share or number is not judged.

@@ -39,14 +39,20 @@ def run(given: list[str]) -> int:
     """Run one command: 0 done, 1 a fault of afina, 2 wrong input, 130 interrupted."""
     try:
         _speak(given)
-        group = Verbs("afina", params=[_version()], help=_about())
+        group = Verbs(
+            "afina",
+            params=[_version()],
+            help=_about(),
+            options_metavar=_("[OPTIONS]"),
+            subcommand_metavar=_("COMMAND [ARGS]..."),
+        )
         return group.main(given, "afina", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as help_:
         click.echo(help_.format_message())
         return 0
     except click.UsageError as error:
         command = " ".join(["afina", *(word for word in given[:1] if word in VERBS)])
-        return _fail(f"{_usage(error, given)} {_('See {command} --help.').format(command=command)}", 2)
+        return _fail(_usage(error, given) + " " + _("See {command} --help.").format(command=command), 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail(_("Interrupted. A run that had begun goes on with --resume."), 130)
     except AfinaError as error:
@@ -95,6 +101,7 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
         verb,
         params=params,
         help=_(sentence),
+        options_metavar=_("[OPTIONS]"),
         callback=callback,
         no_args_is_help=True,
         context_settings={"allow_extra_args": True},  # `_call` says more of them than click does

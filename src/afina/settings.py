@@ -81,8 +81,9 @@ def _explain(error: ValidationError, names: list[str]) -> str:
             sentences.append(_("Setting '{name}' is missing.").format(name=name))
             continue
         if "expected" in limits:  # pydantic's own list, in English: 'es' or 'en'
-            limits = limits | {"expected": limits["expected"].replace(" or ", f" {_('or')} ")}
-        wanted = _(_WANTED.get(kind, N_("another value"))).format(**limits)
+            or_ = " " + _("or") + " "
+            limits = limits | {"expected": limits["expected"].replace(" or ", or_)}
+        wanted = _(_WANTED.get(kind, _OTHER)).format(**limits)
         sentences.append(
             _("Setting '{name}' is {value!r}, but must be {wanted}.").format(
                 name=name, value=value, wanted=wanted
@@ -91,6 +92,7 @@ def _explain(error: ValidationError, names: list[str]) -> str:
     return " ".join(dict.fromkeys(sentences))
 
 
+_OTHER = N_("another value")
 _WANTED = {
     "int_parsing": N_("a whole number"),
     "int_parsing_size": N_("a shorter number"),
@@ -121,8 +123,8 @@ class Common(Settings):
     )
 
 
-class Training(Settings):
-    """Settings of every verb that trains; None means that the method's preset or the data decides."""
+class Optimisation(Settings):
+    """Settings of every verb that trains; None means that the verb, the method's preset or the data decides."""
 
     seed: int = setting(
         0, N_("Seed of every random choice: split, order, head, dropout, masks."), ge=0, le=2**32 - 1
@@ -130,13 +132,7 @@ class Training(Settings):
     learning_rate: float | None = setting(
         None, N_("Peak learning rate (default: the method's preset)."), gt=0
     )
-    num_train_epochs: float | None = setting(
-        None, N_("Passes over the training rows (default: by their number)."), gt=0
-    )
-    max_steps: int | None = setting(
-        None, N_("Stop after so many optimizer steps; overrides the epochs."), ge=1
-    )
-    train_batch_size: int | None = setting(None, N_("Rows of one optimizer step, over all processes."), ge=1)
+    max_steps: int | None = setting(None, N_("Stop after so many optimizer steps."), ge=1)
     micro_batch_tokens: int = setting(
         4096,
         N_("Tokens that go through the model at once, padding counted; only memory and speed depend on it."),
@@ -156,11 +152,6 @@ class Training(Settings):
         ge=0,
         lt=1,
     )
-    early_stopping_patience: int | None = setting(
-        None,
-        N_("Stop after so many evaluations without a better validation score (default: by the preset)."),
-        ge=1,
-    )
     eval_steps: int | None = setting(
         None, N_("Steps between evaluations (default: one an epoch, at least ten)."), ge=1
     )
@@ -169,4 +160,18 @@ class Training(Settings):
     )
     precision: Literal["fp32", "bf16"] = setting(
         "fp32", N_("Number format of the matrix products; bf16 only pays where the processor has it.")
+    )
+
+
+class Training(Optimisation):
+    """Settings of training on a person's rows, pass after pass."""
+
+    num_train_epochs: float | None = setting(
+        None, N_("Passes over the training rows (default: by their number)."), gt=0
+    )
+    train_batch_size: int | None = setting(None, N_("Rows of one optimizer step, over all processes."), ge=1)
+    early_stopping_patience: int | None = setting(
+        None,
+        N_("Stop after so many evaluations without a better validation score (default: by the preset)."),
+        ge=1,
     )

@@ -5,10 +5,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from afina.messages import _
+from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
 from afina.report.words import METRICS, SHORT, SYSTEMS, name
+
+WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
 
 def finetune(result: dict[str, Any]) -> None:
@@ -51,12 +53,11 @@ def models(found: list[dict[str, Any]]) -> None:
     """Print the models, or where one was saved."""
     for model in found:
         if "folder" in model:
-            print(_("{name} lies in {folder} ({mb} MB).").format(**model))
+            print(_("{name} lies in {folder} ({mb} MB).").format(**model | {"mb": number(model["mb"], 1)}))
         else:
             languages = ", ".join(model["languages"] or ["?"])
-            print(
-                f"{model['name']}\t{model['mb']} MB\t{languages}\t{model['license'] or '?'}\t{model['where']}"
-            )
+            size, where = f"{number(model['mb'], 1)} MB", name(WHERE, model["where"])
+            print(model["name"], size, languages, model["license"] or "?", where, sep="\t")
 
 
 def _scores(result: dict[str, Any]) -> None:

@@ -22,8 +22,7 @@ from afina.scoring.confusion import METRICS, Margins, Metric, f1, precision, rat
 Interval = tuple[float, float]
 
 Z = 1.959963984540054  # 97.5 % of a standard normal distribution lie below
-ROWS_A_CLASS = 8  # on average; below, means over many classes are covered in fewer than 92 % of cases
-ROWS_OF_RAREST = 5  # for MCC; below, it is covered in 80 % of cases where one class is rare
+ROWS_A_CLASS = 8  # on average, for MCC at least; with fewer, coverage can fall below 90 %
 CELLS_AT_ONCE = 4096
 
 
@@ -53,7 +52,7 @@ def intervals(counts: np.ndarray) -> dict[str, Interval | None]:
     """Return the 95 % interval of every metric of a confusion matrix [k, k], a row a true class.
 
     None stands where there are too few rows for one: a class without any, fewer than eight rows a class on
-    average, or, for MCC, fewer than five rows of the rarest class. Accuracy needs one row only.
+    average, for MCC fewer than eight of the rarest class. Accuracy needs one row only.
     """
     counts = np.asarray(counts, float)
     m, k, n = Margins.of(counts), len(counts), counts.sum()
@@ -67,7 +66,7 @@ def intervals(counts: np.ndarray) -> dict[str, Interval | None]:
         kind, _, figure = name.partition("_")
         a, b = recovered(CLASS_LIMITS[figure](counts), None if kind == "macro" else m.gold / n, n)
         found[name] = _around(METRICS[name](m), min(low, a - bias), max(high, b - bias))
-    if m.gold.min() >= ROWS_OF_RAREST:
+    if m.gold.min() >= ROWS_A_CLASS:
         low, high, _ = linearised(METRICS["mcc"], smooth, m, least=-1.0)
         found["mcc"] = _around(METRICS["mcc"](m), low, high)
     return found

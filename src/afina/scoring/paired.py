@@ -81,7 +81,7 @@ def words(difference: Difference, a: str, b: str) -> str:
             "No difference is shown between {a} and {b}: {metric} differs by {value} ({interval})."
         ),
     }[decision(difference)]
-    interval = _("95 % interval of the difference {low} to {high}, p = {p}").format(
+    interval = _("95 %\u00a0interval of the difference {low} to {high}, p = {p}").format(
         low=f"{difference.low:+.3f}", high=f"{difference.high:+.3f}", p=f"{difference.p:.4f}"
     )
     return sentence.format(

@@ -45,9 +45,9 @@ class Classification(Task):
         label = guess(table, "label", self.label, taken=[text])
         if text == label:
             raise InputError(
-                _("Column '{column}' cannot be both text and label. Name two with --text and --label.").format(
-                    column=text
-                )
+                _(
+                    "Column '{column}' cannot be both text and label. Name two with --text and --label."
+                ).format(column=text)
             )
         return self.replace(text=text, label=label)
 

@@ -24,7 +24,7 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
             "verdict": None,
             "words": [],
         }
-    best = max(evaluations, key=lambda line: line["validation"][metric])
+    best = next(line for line in reversed(evaluations) if line["best"])
     last = evaluations[-1]
     gap = best["train"][metric] - best["validation"][metric]
     fall = best["validation"][metric] - last["validation"][metric]

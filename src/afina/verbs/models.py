@@ -49,9 +49,12 @@ def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = Fa
     if folder.exists() and any(folder.iterdir()) and not is_model:
         raise InputError(_("{folder} is not empty. Name another folder.").format(folder=folder))
     source = find_model(name, offline=offline)
+    from transformers.utils.logging import disable_progress_bar
+
     from afina.models.load import load, load_config, load_tokenizer
     from afina.train.atomic import replaced
 
+    disable_progress_bar()
     kinds = load_config(source).architectures or ["AutoModel"]
     model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))
     with replaced(folder) as new:

@@ -1,0 +1,122 @@
+"""What pre-training is made of: its tokenizer, its text, its start, its phases, its held-out score."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from afina.core import Batch
+from afina.errors import InputError
+from afina.messages import _
+from afina.tasks.masked_lm import MaskedLm
+
+COUNTED = 16_000_000  # tokens that counted word vectors are made from
+Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
+Phase = tuple[Any, Any, int]  # windows of one length, their plan, and the steps it is followed for
+
+
+def tokenizer(texts: list[Path], chosen: Any, run: Path) -> Any:
+    """Take the tokenizer that is named or lies in the run, or train one on the texts."""
+    from transformers import AutoTokenizer
+
+    from afina.data.corpus import documents
+    from afina.models.wordpiece import train_wordpiece
+
+    folder = Path(chosen.tokenizer) if chosen.tokenizer else run / "tokenizer"
+    if not folder.is_dir():
+        if chosen.tokenizer:
+            raise InputError(_("There is no tokenizer folder {folder}.").format(folder=folder))
+        texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
+        train_wordpiece(texts_of, chosen.vocab_size).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[Part, Part]:
+    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents."""
+    import numpy as np
+
+    from afina.data.corpus import Corpus
+
+    train = Corpus.build(texts, tokenizer, run / "corpus")
+    if chosen.validation:
+        return (train, None), (Corpus.build([Path(chosen.validation)], tokenizer, run / "held_out"), None)
+    held = np.zeros(len(train), dtype=bool)
+    held[:: max(2, min(100, len(train) // 2))] = True
+    if len(train) < 4:
+        raise InputError(
+            _("The text has {n} documents (parts between blank lines), too few to hold some out.").format(
+                n=len(train)
+            )
+            + " "
+            + _("Name a file of held-out text with --validation.")
+        )
+    return (train, ~held), (train, held)
+
+
+def inform(model: Any, corpus: Any) -> None:
+    """Give a fresh model counted word vectors, as long as the random ones, log frequencies and local attention."""
+    import torch
+
+    from afina.models.cooccurrence import embeddings, log_frequencies
+    from afina.models.start import mimetic
+
+    weight, bias = model.bert.embeddings.word_embeddings.weight, model.cls.predictions.bias
+    vectors = torch.from_numpy(embeddings(corpus.tokens[:COUNTED], *weight.shape))
+    seen = vectors.norm(dim=1) > 0
+    with torch.no_grad():
+        weight[seen] = vectors[seen].to(weight.dtype) * weight.std() * weight.shape[1] ** 0.5
+        bias.copy_(torch.from_numpy(log_frequencies(corpus.tokens[:COUNTED], len(bias))))
+    mimetic(model)
+
+
+def phases(chosen: Any, part: Part, world: int, rank: int) -> list[Phase]:
+    """Return (windows, plan, steps) for the short rows and for the long ones."""
+    from afina.batching.plan import Plan
+    from afina.batching.windows import Windows
+
+    full, phases = chosen.max_length or 512, []
+    for length, share, seed in (
+        (chosen.short_length, chosen.short_share, chosen.seed),
+        (full, 1 - chosen.short_share, chosen.seed + 1),
+    ):
+        windows = Windows(part[0], length - 3, part[1])
+        lengths = windows.lengths()
+        mean = sum(lengths) / len(lengths)
+        rows = max(1, round(chosen.tokens_per_step / mean))
+        plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed, world, rank)
+        steps = round(share * chosen.max_tokens / (rows * mean))
+        if steps:
+            phases.append((windows, plan, steps))
+    return phases
+
+
+def held_out(model: Any, task: MaskedLm, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
+    """Score the model on held-out text, with masks and pairs that are the same every time."""
+    import torch
+
+    from afina.batching.plan import by_tokens, generator
+    from afina.batching.windows import Windows
+
+    windows = Windows(part[0], chosen.short_length - 3, part[1])
+    lengths = windows.lengths()
+    order = sorted(range(0, len(windows), max(1, len(windows) // 1500)), key=lambda row: -lengths[row])
+    answers: list[Any] = []
+    model.eval()
+    with torch.no_grad():
+        for rows in by_tokens(order, lengths, 8192):
+            batch: Batch = task.collate([(windows[row], generator(0, 0, row)) for row in rows], tokenizer)
+            answers += task.answer(model, batch.to(model.device))
+    return {name: score._asdict() for name, score in task.score(answers, []).values.items()}
+
+
+def between(
+    phases: list[Phase], collate: Callable[[list], Batch], start: int, stop: int
+) -> Iterator[list[Batch]]:
+    """Yield the batches of the steps [start, stop): the phases one after another, each with steps of its own."""
+    from afina.batching.plan import batches
+
+    done = 0
+    for windows, plan, steps in phases:
+        first, last = max(start - done, 0), min(stop - done, steps)
+        if first < last:
+            yield from batches(plan, windows, collate, first, last)
+        done += steps
