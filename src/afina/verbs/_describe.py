@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from afina.train.bundle import Bundle
 
-WATCHED = 1000  # rows of each part that are scored in mid-training; the scores at the end are over all rows
+WATCHED = (
+    1000  # rows of each part at most that are scored in mid-training; the scores at the end are over all rows
+)
 
 
 def trained_weights(model: "nn.Module", method: Any) -> int:
@@ -58,7 +60,8 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     from afina.train.bundle import answers, mean_loss
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
-    some = [slice(None, None, max(1, len(rows) // WATCHED)) for rows in (splits.train, splits.validation)]
+    watched = min(WATCHED, len(splits.validation))
+    some = [slice(None, None, max(1, len(rows) // watched)) for rows in (splits.train, splits.validation)]
     parts = {
         "validation": (encoded[1][some[1]], splits.validation[some[1]]),
         "train": (encoded[0][some[0]], splits.train[some[0]]),
