@@ -17,7 +17,7 @@ class Full(Method):
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
         """Small models want larger steps (Turc et al. 2019); up to width 256 even more: see benchmarks/LOG.md."""
-        return {"learning_rate": 1e-3 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
+        return {"learning_rate": 5e-4 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write `config.json` and `model.safetensors`."""
