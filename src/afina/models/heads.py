@@ -27,10 +27,18 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
 
 
+def pooled(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Return what speaks for each row [rows, width]: BERT's pooled first token, else the first token as it is."""
+    try:
+        return model.get_submodule("bert.pooler")(hidden)
+    except AttributeError:
+        return hidden[:, 0]
+
+
 def next_sentence(model: nn.Module, hidden: Tensor) -> Tensor | None:
     """Return the logits [rows, 2] of BERT's next-sentence head (0: B follows A), None where there is none."""
     try:
         head = model.get_submodule("cls.seq_relationship")
     except AttributeError:
         return None
-    return head(model.get_submodule("bert.pooler")(hidden))
+    return head(pooled(model, hidden))

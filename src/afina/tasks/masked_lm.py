@@ -23,8 +23,9 @@ class MaskedLm(Task):
     """Guess the hidden tokens of a text and, where a row brings two segments, whether B really follows A.
 
     A row is `segments` (one or two lists of token ids) or, from a corpus, `draw` and `length`: `draw(rng, nsp)`
-    gives the segments anew every epoch. Masks are drawn from the row's generator: of `mlm_probability` of the tokens, 80 %
-    become [MASK], 10 % a random token, 10 % stay. Special tokens are never chosen.
+    gives the segments anew every epoch. Masks are drawn from the row's generator: of `mlm_probability` of the
+    tokens, 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens are never chosen. With `bow_weight`
+    the pooled [CLS] also learns which words the row holds (Ma et al. 2024), so that it speaks for the whole row.
     """
 
     head: ClassVar[str] = "AutoModelForPreTraining"
@@ -34,6 +35,9 @@ class MaskedLm(Task):
     nsp: bool = setting(True, N_("Also learn whether the second segment follows the first."))
     nsp_weight: float = setting(
         1.0, N_("Weight of the next-sentence loss beside the masked-word loss."), ge=0
+    )
+    bow_weight: float = setting(
+        0.0, N_("Weight of guessing a row's bag of words from [CLS] (0: not learnt)."), ge=0
     )
     mlm_probability: float = setting(0.15, N_("Share of the tokens that are hidden and guessed."), gt=0, lt=1)
 
@@ -102,16 +106,26 @@ class MaskedLm(Task):
         counts = {"mlm": float((labels != IGNORED).sum())}
         if self.nsp:
             counts["nsp"] = float((follows != IGNORED).sum())
+        if self.bow_weight:
+            whole = np.where(labels == IGNORED, ids, labels)
+            tensors["bag"] = torch.from_numpy(np.where(np.isin(whole, special), IGNORED, whole))
+            counts["bow"] = float(len(rows))
         return Batch(tensors, counts, int(attention.sum()))
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         from torch.nn.functional import cross_entropy
 
-        words, next_, gold = self._logits(model, batch)
+        from afina.models.heads import next_sentence, pooled, vocabulary
+
+        hidden, words, gold = self._hidden_words(model, batch)
         terms = {"mlm": Term(cross_entropy(words.float(), gold, reduction="sum"))}
-        if self.nsp and next_ is not None:
+        next_ = next_sentence(model, hidden) if self.nsp else None
+        if next_ is not None:
             nsp = cross_entropy(next_.float(), batch.tensors["next"], reduction="sum", ignore_index=IGNORED)
             terms["nsp"] = Term(nsp, self.nsp_weight)
+        if self.bow_weight:
+            guess = vocabulary(model, pooled(model, hidden)).float()
+            terms["bow"] = Term(_bag_of_words(guess, batch.tensors["bag"]), self.bow_weight)
         return terms
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
@@ -119,7 +133,10 @@ class MaskedLm(Task):
         import torch
         from torch.nn.functional import cross_entropy
 
-        words, next_, gold = self._logits(model, batch)
+        from afina.models.heads import next_sentence
+
+        hidden, words, gold = self._hidden_words(model, batch)
+        next_ = next_sentence(model, hidden) if self.nsp else None
         row_of = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0]
         columns = [
             cross_entropy(words.float(), gold, reduction="none"),
@@ -128,7 +145,7 @@ class MaskedLm(Task):
         ]
         none = torch.zeros(len(batch.tensors["next"]), device=words.device)
         sums = [none.index_add(0, row_of, column.float()) for column in columns]
-        if self.nsp and next_ is not None:
+        if next_ is not None:
             known = batch.tensors["next"] != IGNORED
             target = batch.tensors["next"]
             sums.append(cross_entropy(next_.float(), target, reduction="none", ignore_index=IGNORED))
@@ -180,15 +197,13 @@ class MaskedLm(Task):
         tails = ["duerme hoy", "está lejos", "came back", "suena bien", "is late again", "no llega nunca"]
         return [{"text": f"{head} {tail} {head}"} for head in heads for tail in tails]
 
-    def _logits(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return word logits at the hidden positions only, NSP logits, and the hidden tokens."""
-        from afina.models.heads import hidden_states, next_sentence, vocabulary
+    def _hidden_words(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the last layer's output, the word logits at the hidden positions only, and the hidden tokens."""
+        from afina.models.heads import hidden_states, vocabulary
 
-        labels = batch.tensors["labels"]
-        hidden = hidden_states(model, batch.tensors)
+        hidden, labels = hidden_states(model, batch.tensors), batch.tensors["labels"]
         chosen = labels != IGNORED
-        words = vocabulary(model, hidden[chosen])
-        return words, next_sentence(model, hidden) if self.nsp else None, labels[chosen]
+        return hidden, vocabulary(model, hidden[chosen]), labels[chosen]
 
 
 def _assemble(row: Row, rng: Any, nsp: bool, cls: int, sep: int) -> tuple[Any, int, int]:
@@ -222,6 +237,17 @@ def _mask(ids: Any, rng: Any, share: float, mask: int, ordinary: Any, special: l
     other = chosen[fate >= 0.9]
     hidden[other] = rng.choice(ordinary, size=len(other))
     return hidden, gold
+
+
+def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:
+    """Return the cross-entropy, summed over rows, with each different token of the row equally likely."""
+    import torch
+
+    # One column more takes what does not count (padding, special tokens) and is cut off.
+    wanted = torch.zeros(len(bag), logits.shape[1] + 1, device=logits.device)
+    wanted = wanted.scatter(1, bag.where(bag != IGNORED, logits.shape[1]), 1.0)[:, :-1]
+    share = wanted / wanted.sum(1, keepdim=True).clamp_min(1)
+    return -(share * logits.log_softmax(1)).sum()
 
 
 def _ratio(top: Any, bottom: Any) -> Score:

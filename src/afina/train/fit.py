@@ -14,7 +14,7 @@ from torch import nn
 from afina.core import Batch, Loss, Method, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
-from afina.train import checkpoint
+from afina.train import checkpoint, machine
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import Schedule, adamw, rate
@@ -80,6 +80,7 @@ def fit(
     saved = checkpoint.progress(run / "last") if resume else None
     progress = Progress(**saved) if saved else Progress()
     model.to(accelerator.device)
+    machine.plain_attention(model, accelerator)
     if saved:
         checkpoint.load_weights(run / "last", model)
     stages = method.stages(model)

@@ -40,6 +40,12 @@ def keep_memory() -> None:
         c.mallopt(parameter, value)
 
 
+def plain_attention(model: nn.Module, accelerator: Accelerator) -> None:
+    """Turn off fused attention where it is the slower way: in bf16 on CPU (benchmarks/LOG.md)."""
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
+        model.set_attn_implementation("eager")  # type: ignore[operator]
+
+
 def recorded() -> dict[str, Any]:
     """Return what a repeat must know of the machine: bit-equal results need the same threads and versions."""
     return {

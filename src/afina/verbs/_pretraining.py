@@ -14,13 +14,27 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[Any, Any, int]  # windows of one length, their plan, and the steps it is followed for
 
 
-def tokenizer(texts: list[Path], chosen: Any, run: Path) -> Any:
-    """Take the tokenizer that is named or lies in the run, or train one on the texts."""
+def source(chosen: Any, *, offline: bool) -> Path | None:
+    """Return the folder of the model to go on from, None for a new one."""
+    from afina.models.find import find
+
+    if not chosen.model:
+        return None
+    if chosen.tokenizer:
+        raise InputError(_("--model brings its own tokenizer: leave out --tokenizer."))
+    return find(chosen.model, offline=offline)
+
+
+def tokenizer(texts: list[Path], chosen: Any, source: Path | None, run: Path) -> Any:
+    """Take the tokenizer of the model, the one that is named or lies in the run, or train one on the texts."""
     from transformers import AutoTokenizer
 
     from afina.data.corpus import documents
+    from afina.models.load import load_tokenizer
     from afina.models.wordpiece import train_wordpiece
 
+    if source:
+        return load_tokenizer(source)
     folder = Path(chosen.tokenizer) if chosen.tokenizer else run / "tokenizer"
     if not folder.is_dir():
         if chosen.tokenizer:
@@ -50,6 +64,27 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
             + _("Name a file of held-out text with --validation.")
         )
     return (train, ~held), (train, held)
+
+
+def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
+    """Return the model as it is before the first step: that of `source`, or a new one."""
+    from afina.models.build import bert
+    from afina.models.load import load
+
+    if source:
+        model = load(source, "AutoModelForPreTraining", dropout=chosen.dropout or 0.0)
+        most = model.config.max_position_embeddings
+        if (chosen.max_length or 0) > most:
+            raise InputError(
+                _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                    length=chosen.max_length, most=most
+                )
+            )
+        return model
+    model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
+    if chosen.initialisation == "informed" and not chosen.resume:
+        inform(model, corpus)
+    return model
 
 
 def inform(model: Any, corpus: Any) -> None:

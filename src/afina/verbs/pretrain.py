@@ -18,6 +18,9 @@ class Pretrain(Optimisation):
     shape: Literal["tiny", "mini", "small", "medium", "base"] = setting(
         "mini", N_("Size of the model, by name.")
     )
+    model: str | None = setting(
+        None, N_("Model whose weights and tokenizer to go on from (default: a new one of --shape).")
+    )
     tokenizer: str | None = setting(
         None, N_("Folder of a tokenizer to use (default: one is trained on the text).")
     )
@@ -55,7 +58,6 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
     import torch
 
     from afina.methods.full import Full
-    from afina.models.build import bert
     from afina.train import folder, machine
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
@@ -68,13 +70,14 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
     for text in [*texts, *([Path(chosen.validation)] if chosen.validation else [])]:
         if not text.is_file():
             raise InputError(_("There is no file {file}.").format(file=text))
+    source = parts.source(chosen, offline=common.offline)
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
     accelerator = machine.accelerator(chosen.precision)
     if accelerator.is_main_process:
         folder.claim(run, resume=chosen.resume, overwrite=chosen.overwrite)
     with accelerator.main_process_first():  # the others find what the first has made
-        tokenizer = parts.tokenizer(texts, chosen, run)
+        tokenizer = parts.tokenizer(texts, chosen, source, run)
         train, held = parts.corpora(texts, chosen, tokenizer, run)
     if accelerator.is_main_process:
         kept = (
@@ -84,9 +87,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
         )
         write_settings(run / "run.toml", kept, machine.recorded())
     torch.manual_seed(chosen.seed)
-    model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
-    if chosen.initialisation == "informed" and not chosen.resume:
-        parts.inform(model, train[0])
+    model = parts.start(chosen, source, tokenizer, train[0])
     phases = parts.phases(chosen, train, accelerator.num_processes, accelerator.process_index)
     total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
 
