@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # nothing leaves the mac
 # `afina.models` and `afina.data` are folders of the house; their verbs are called from `afina.verbs`.
 _WHERE = {
     "finetune": "afina.verbs.finetune",
+    "compare": "afina.verbs.compare",
     "evaluate": "afina.verbs.evaluate",
     "predict": "afina.verbs.predict",
     "pretrain": "afina.verbs.pretrain",

@@ -20,6 +20,7 @@ from afina.settings import Common, flag, knobs
 # A verb's sentence, its arguments as the help shows them (`*`: any number), and whether tasks and methods add knobs.
 VERBS: dict[str, tuple[str, list[str], bool]] = {
     "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), [N_("DATA|run.toml")], True),
+    "compare": (N_("Measure on your data which method is right."), [N_("DATA|compare.toml")], True),
     "evaluate": (N_("Score a run's model on other rows."), [N_("RUN"), N_("DATA")], False),
     "predict": (N_("Ask a run's model."), [N_("RUN"), "*" + N_("TEXT…|FILE|-")], False),
     "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*" + N_("TEXT…")], False),

@@ -10,6 +10,7 @@ from afina.messages.numbers import number
 from afina.report.numbers import interval, share
 from afina.report.words import METRICS, SHORT, SYSTEMS, name
 
+COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1, "latency_ms": 1}
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
 
@@ -20,6 +21,36 @@ def finetune(result: dict[str, Any]) -> None:
     for sentence in fitting.get("words", []):
         print(sentence)
     print(_("The model: {path}/best").format(path=result["run"]))
+    print(_("The report: {path}/report.html").format(path=result["run"]))
+
+
+def compare(result: dict[str, Any]) -> None:
+    """Print the table of a comparison, what the tests show, and the recommendation."""
+    lines = result["rows"]
+    metric = next((next(iter(line["scores"])) for line in lines if line["scores"]), "")
+    several = len({line["model"] for line in lines if line["model"]}) > 1
+    table = Table(
+        title=_("Scores on the test part") if result["part"] == "test" else _("Scores on the validation part")
+    )
+    table.add_column(_("method"))
+    heads = (
+        name(METRICS, metric), _("95 %\u00a0interval"), _("over seeds"), _("weights trained"), _("saved, MB"),
+        _("memory, MB"), _("training, s"), _("answer, ms"),
+    )  # fmt: skip
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for line in sorted(lines, key=lambda line: -line["scores"][metric]["value"] if line["scores"] else 1e9):
+        score = (line["scores"] or {}).get(metric)
+        cells = [
+            _cell(score),
+            _range(score) if score else line["error"] or "–",
+            "–" if not score or score["spread"] is None else f"± {number(score['spread'], 3)}",
+            *(number(line[key], digits) if line[key] is not None else "–" for key, digits in COSTS.items()),
+        ]
+        model = f" ({line['model']})" if several and line["model"] else ""
+        table.add_row(name(SHORT, line["method"]) + model, *cells)
+    Console().print(table)
+    print(result["recommendation"]["why"])
     print(_("The report: {path}/report.html").format(path=result["run"]))
 
 

@@ -14,8 +14,8 @@ from afina.messages import _
 from afina.train.atomic import cannot_write, write_text
 
 # What a run leaves in its folder: whatever else lies there is the person's and is never removed.
-FILES = ("run.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
-FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out")
+FILES = ("run.toml", "compare.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
+FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "runs")
 
 
 def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:
@@ -80,7 +80,7 @@ def _clear(run: Path) -> None:
 
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run, whole or begun."""
-    return (folder / "run.toml").is_file() or (folder / "steps.jsonl").is_file()
+    return any((folder / name).is_file() for name in ("run.toml", "compare.toml", "steps.jsonl"))
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -89,7 +89,7 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
     try:
         prepared = prepare(
             task.replace(labels=(), weights=()), settings["data"], settings.get("validation"), settings.get("test"),
-            seed=settings["seed"], offline=True,
+            seed=settings.get("split_seed", settings["seed"]), offline=True,
         )  # fmt: skip
     except InputError:
         return []

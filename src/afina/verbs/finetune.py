@@ -33,6 +33,9 @@ class Finetune(Training):
     )
     validation: str | None = setting(None, N_("File with the validation rows."))
     test: str | None = setting(None, N_("File with the test rows."))
+    split_seed: int | None = setting(
+        None, N_("Seed of the split alone (default: --seed)."), ge=0, le=2**32 - 1
+    )
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
@@ -63,7 +66,7 @@ def finetune(data: str | Path, **settings: Any) -> "Run | None":
     source = find_model(chosen.verb.model, offline=chosen.common.offline)
     prepared = prepare(
         chosen.task, data, chosen.verb.validation, chosen.verb.test,
-        seed=chosen.verb.seed, offline=chosen.common.offline,
+        seed=chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed, offline=chosen.common.offline,
     )  # fmt: skip
     if recorded.get("data", prepared.splits.fingerprint) != prepared.splits.fingerprint:
         changed = _("The data is not the data of the run: its rows have changed.")

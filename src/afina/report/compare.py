@@ -1,0 +1,114 @@
+"""The report of a comparison: one HTML page that needs nothing but itself."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afina.messages import N_, _
+from afina.messages.numbers import number
+from afina.report import page
+from afina.report.charts import Axis, Dot, Dots
+from afina.report.words import SHORT, name
+
+COSTS = {
+    "trained_weights": N_("Weights trained"),
+    "peak_memory_mb": N_("Peak memory of training, MB"),
+    "train_seconds": N_("Training time, s"),
+}
+
+
+class Point(NamedTuple):
+    """A method in the picture of quality against cost; `best` where nothing cheaper is as good."""
+
+    system: str
+    x: float
+    y: float
+    best: bool
+
+
+class Scatter(NamedTuple):
+    """Quality against one cost, the cost on a logarithmic scale; places in per cent, y from the top."""
+
+    title: str
+    x: list[tuple[float, str]]
+    y: list[tuple[float, str]]
+    points: list[Point]
+
+
+def write(run: Path) -> Path:
+    """Write `report.html` into the comparison's folder, in the current language, and return its path."""
+    result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    lines = sorted(
+        (line for line in result["rows"] if line["scores"]), key=lambda line: -_main(line)["value"]
+    )
+    metric = next(iter(lines[0]["scores"])) if lines else None
+    several = len({line["model"] for line in lines if line["model"]}) > 1
+    for line in result["rows"]:
+        line["name"] = name(SHORT, line["method"]) + (
+            f" ({line['model']})" if several and line["model"] else ""
+        )
+    text = (
+        page.environment(html=True)
+        .get_template("compare.html.j2")
+        .render(
+            result=result,
+            lines=lines,
+            failed=[line for line in result["rows"] if not line["scores"] or line["error"]],
+            metric=metric,
+            dots=_dots(lines, metric) if metric else None,
+            scatters=[found for cost in COSTS if (found := _scatter(lines, cost, result["direction"]))],
+            names={_called(line, several): line["name"] for line in result["rows"]},
+            title=run.name,
+            shell=shlex.quote,
+            css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        )
+    )
+    page.save(run / "report.html", text)
+    return run / "report.html"
+
+
+def _called(line: dict[str, Any], several: bool) -> str:
+    return f"{line['method']}@{line['model']}" if several and line["model"] else line["method"]
+
+
+def _main(line: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(line["scores"].values()))
+
+
+def _dots(lines: list[dict[str, Any]], metric: str) -> Dots:
+    ends = [
+        end for line in lines for end in (_main(line)[k] for k in ("value", "low", "high")) if end is not None
+    ]
+    axis = Axis.over(ends, 30, 88, 6)
+    found = []
+    for line in lines:
+        value, low, high = (_main(line)[key] for key in ("value", "low", "high"))
+        ends_at = (None, None) if low is None else (axis.at(low), axis.at(high))
+        found.append(Dot(line["name"], value, axis.at(value), *ends_at))
+    return Dots(axis, [(metric, found)])
+
+
+def _scatter(lines: list[dict[str, Any]], cost: str, direction: int) -> Scatter | None:
+    """Return the picture of quality against one cost, None where fewer than two methods have that cost."""
+    shown = [line for line in lines if line[cost]]
+    if len(shown) < 2:
+        return None
+    logs = [math.log10(line[cost]) for line in shown]
+    x = Axis.over([math.floor(min(logs)), math.ceil(max(logs)) or 1], 12, 92, 4)
+    y = Axis.over([_main(line)["value"] for line in shown], 92, 6, 4)
+    points = []
+    for line, log in zip(shown, logs, strict=True):
+        value = _main(line)["value"]
+        beaten = any(
+            other[cost] <= line[cost] and direction * (_main(other)["value"] - value) > 0 for other in shown
+        )
+        points.append(Point(line["name"], x.at(log), y.at(value), not beaten))
+    powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
+    return Scatter(
+        _(COSTS[cost]),
+        [(x.at(power), number(10.0**power, max(0, -power))) for power in powers],
+        y.ticks(),
+        points,
+    )

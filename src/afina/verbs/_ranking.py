@@ -1,0 +1,162 @@
+"""From finished runs to a table, to tests between its rows, and to a recommendation that follows from both."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from afina.core import Row, Task
+from afina.messages import _
+from afina.messages.numbers import number
+from afina.scoring.over_seeds import Pair, System, compare, interval, system
+from afina.scoring.paired import decision
+from afina.verbs._trials import Done
+
+LIMITS = {"max_memory": "peak_memory_mb", "max_size": "saved_mb", "max_latency": "latency_ms"}
+Line = dict[str, Any]
+
+
+def table(
+    done: Sequence[Done], task: Task, train: Sequence[Row], rows: Sequence[Row]
+) -> tuple[list[Line], list[Line]]:
+    """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
+    lines: dict[str, Line] = {}
+    answers: dict[str, list[Sequence[Any]]] = {}
+    for name, group in _groups(done):
+        lines[name] = _line(group)
+        answers[name] = [each.measured["answers"] for each in group if each.measured]
+    for name, told in task.baselines(train, rows).items():
+        lines[name] = _line([]) | {"method": name}
+        answers[name] = [told]
+    systems = {name: system(task.watch, each, rows) for name, each in answers.items() if each}
+    for name, one in systems.items():
+        lines[name]["scores"] = _scores(task, answers[name], rows, one, list(systems.values()))
+    metric = next(iter(next(iter(lines[name]["scores"] for name in systems)))) if systems else ""
+    tests = [_told(pair) for pair in compare(systems, metric, task.direction)]
+    return list(lines.values()), tests
+
+
+def _groups(done: Sequence[Done]) -> Iterator[tuple[str, list[Done]]]:
+    """Yield the runs of each method and model under the name that tests call them by."""
+    several = len({each.trial.model for each in done}) > 1
+    found: dict[str, list[Done]] = {}
+    for each in done:
+        name = f"{each.trial.method}@{each.trial.model}" if several else each.trial.method
+        found.setdefault(name, []).append(each)
+    yield from found.items()
+
+
+def _line(group: Sequence[Done]) -> Line:
+    results = [each.result for each in group if each.result]
+    measured = [each.measured for each in group if each.measured]
+    errors = [each.error for each in group if each.error]
+
+    def typical(values: list[float]) -> float | None:
+        return round(median(values), 2) if values else None
+
+    return {
+        "method": group[0].trial.method if group else None,
+        "model": group[0].trial.model if group else None,
+        "seeds": [each.trial.seed for each in group if each.measured],
+        "scores": None,
+        "learning_rate": group[0].trial.settings.get("learning_rate") if group else None,
+        "trained_weights": results[0]["trained_weights"] if results else None,
+        "saved_mb": typical([each["saved_mb"] for each in measured]),
+        "peak_memory_mb": max((each["peak_memory_mb"] for each in results), default=None),
+        "train_seconds": typical([each["seconds"]["train"] for each in results]),
+        "latency_ms": typical([each["latency_ms"] for each in measured]),
+        "forgetting": None,
+        "error": errors[0] if errors else None,
+    }
+
+
+def _scores(
+    task: Task, answers: Sequence[Sequence[Any]], rows: Sequence[Row], one: System, every: Sequence[System]
+) -> dict[str, Any]:
+    """Return the mean of every metric over seeds; the main one has its interval over rows and seeds.
+
+    The others have the mean of their runs' own limits, which tell of rows alone. `spread` is the standard
+    deviation over seeds.
+    """
+    runs = [task.score(each, rows).values for each in answers]
+    found = {}
+    for place, metric in enumerate(runs[0]):
+        scores = [run[metric] for run in runs]
+        limits = interval(one, every) if place == 0 else _mean_limits(scores)
+        values = [score.value for score in scores]
+        mean = sum(values) / len(values)
+        spread = (
+            (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if values[1:] else None
+        )
+        low, high = limits or (None, None)
+        found[metric] = {"value": mean, "low": low, "high": high, "n": scores[0].n, "spread": spread}
+    return found
+
+
+def _mean_limits(scores: Sequence[Any]) -> tuple[float, float] | None:
+    if any(score.low is None or score.high is None for score in scores):
+        return None
+    return sum(score.low for score in scores) / len(scores), sum(score.high for score in scores) / len(scores)
+
+
+def _told(pair: Pair) -> Line:
+    gap = pair.difference
+    return {
+        "a": pair.a, "b": pair.b, "metric": gap.metric, "difference": gap.value, "low": gap.low, "high": gap.high,
+        "p": gap.p, "decision": decision(gap),
+    }  # fmt: skip
+
+
+def recommend(
+    lines: Sequence[Line], tests: Sequence[Line], limits: Mapping[str, float | None], direction: int
+) -> dict[str, Any]:
+    """Return the line with the best mean among those within the limits, and why, in sentences."""
+    scored = [line for line in lines if line["scores"]]
+    kept = [line for line in scored if not _beyond(line, limits)]
+    if not kept:
+        return {"method": None, "model": None, "why": _("No method was measured within the limits.")}
+    metric = next(iter(kept[0]["scores"]))
+    best = max(kept, key=lambda line: direction * line["scores"][metric]["value"])
+    several = len({line["model"] for line in scored if line["model"]}) > 1
+    called = {id(line): f"{line['method']}@{line['model']}" if several and line["model"] else line["method"] for line in scored}  # fmt: skip
+    undecided = {
+        test["b"] if test["a"] == called[id(best)] else test["a"]
+        for test in tests
+        if called[id(best)] in (test["a"], test["b"]) and test["decision"] == "no difference shown"
+    }
+    equals = [line for line in kept if called[id(line)] in undecided]
+    why = [
+        _("{method} has the best {metric} of what is within the limits: {value}.").format(
+            method=called[id(best)], metric=metric, value=number(best["scores"][metric]["value"], 3)
+        )
+    ]
+    if equals:
+        why.append(
+            _("No difference is shown between it and {others}.").format(
+                others=", ".join(called[id(line)] for line in equals)
+            )
+        )
+        smaller = [
+            line for line in equals if line["saved_mb"] and line["saved_mb"] < (best["saved_mb"] or 0) / 2
+        ]
+        if smaller:
+            least = min(smaller, key=lambda line: line["saved_mb"])
+            why.append(
+                _("{method} saves {mb} MB instead of {more} MB.").format(
+                    method=called[id(least)],
+                    mb=number(least["saved_mb"], 1),
+                    more=number(best["saved_mb"], 1),
+                )
+            )
+    else:
+        why.append(_("It is better than every other one, and the difference is shown."))
+    out = [called[id(line)] for line in scored if line not in kept]
+    if out:
+        why.append(_("Beyond the limits: {names}.").format(names=", ".join(out)))
+    return {"method": best["method"], "model": best["model"], "why": " ".join(why)}
+
+
+def _beyond(line: Line, limits: Mapping[str, float | None]) -> bool:
+    return any(
+        limits[limit] is not None and (line[figure] or 0.0) > limits[limit]  # type: ignore[operator]
+        for limit, figure in LIMITS.items()
+    )

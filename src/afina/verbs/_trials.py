@@ -1,0 +1,121 @@
+"""The runs of a comparison: which they are, and how they are carried out, one after another or side by side."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afina.errors import Interrupted
+from afina.messages import _
+from afina.messages.numbers import number
+from afina.verbs._trial import ASKED, MEASURED
+
+FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate, in a small search
+RANDOM = "random_weights"
+
+
+class Trial(NamedTuple):
+    """One run: a method (or `random_weights`) on a model with one seed, and what else is set for it."""
+
+    method: str
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    name: str
+
+
+class Done(NamedTuple):
+    """What came of a trial: its `scores.json`, what was measured beside it, or why there is neither."""
+
+    trial: Trial
+    result: dict[str, Any] | None
+    measured: dict[str, Any] | None
+    error: str | None
+
+
+def trial(method: str, model: str, seed: int, own: dict[str, Any], *, several: bool, mark: str = "") -> Trial:
+    """Return one trial with the settings of its own; with `several` models their names part the folders."""
+    method_settings = {"method": "full", "random_weights": True} if method == RANDOM else {"method": method}
+    parts = [model.strip("/").replace("/", "_")] if several else []
+    name = "-".join([*parts, method, *([mark] if mark else []), str(seed)])
+    return Trial(method, model, seed, own | method_settings, name)
+
+
+def carry_out(
+    trials: Sequence[Trial],
+    data: str,
+    alike: dict[str, Any],
+    folder: Path,
+    *,
+    workers: int,
+    until: float | None,
+    tell: Callable[[str], None],
+) -> list[Done]:
+    """Run each trial that is not done yet in a process of its own and return what came of them, in order.
+
+    No trial begins after `until` (on the clock of `time.perf_counter`). Raises Interrupted after Ctrl-C, when the
+    running ones have kept their state.
+    """
+    from afina.train.interrupt import asked_to_stop
+
+    def one(place: int) -> Done:
+        each = trials[place]
+        done = read(each, folder)
+        if done.result is not None:
+            return done
+        if stop.asked or (until is not None and time.perf_counter() > until):
+            return Done(each, None, None, _("not begun: the budget was used up"))
+        began = time.perf_counter()
+        error = _process(each, data, alike, folder / each.name)
+        tell(
+            _("{i} of {n}: {name}, {seconds} s").format(
+                i=place + 1, n=len(trials), name=each.name, seconds=number(time.perf_counter() - began)
+            )
+            + (f": {error}" if error else "")
+        )
+        return Done(each, None, None, error) if error else read(each, folder)
+
+    with asked_to_stop() as stop, ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(one, range(len(trials))))
+    if stop.asked:
+        raise Interrupted(_("Stopped; what was finished is kept. Go on with --resume."))
+    return found
+
+
+def read(each: Trial, folder: Path) -> Done:
+    """Return what a finished trial left in its folder, nothing where it is not finished."""
+    try:
+        result, measured = (
+            json.loads((folder / each.name / name).read_text(encoding="utf-8"))
+            for name in ("scores.json", MEASURED)
+        )
+    except (OSError, ValueError):
+        return Done(each, None, None, None)
+    return Done(each, result, measured, None)
+
+
+def _process(each: Trial, data: str, alike: dict[str, Any], place: Path) -> str | None:
+    """Run one trial and return what went wrong, None where nothing did; Ctrl-C reaches it by itself."""
+    from afina.train.folder import write_json
+
+    place.mkdir(parents=True, exist_ok=True)
+    settings = alike | each.settings | {"model": each.model, "seed": each.seed}
+    write_json(place / ASKED, {"data": data, "settings": settings})
+    ended = subprocess.run(
+        [sys.executable, "-m", "afina.verbs._trial", str(place)],
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if ended.returncode == 0:
+        return None
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else _("ended with code {code}").format(code=ended.returncode)

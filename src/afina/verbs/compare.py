@@ -1,0 +1,239 @@
+"""Measure on a person's own rows which method, and which model, is right for them."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from afina.core import Task
+from afina.errors import InputError
+from afina.messages import N_, _
+from afina.models.find import DEFAULT
+from afina.models.find import find as find_model
+from afina.names import find, known
+from afina.settings import Common, Training, divide, flag, setting
+from afina.verbs import _ranking, _trials
+from afina.verbs._prepare import prepare
+from afina.verbs._settings import begin, from_file
+from afina.verbs._trial import ROWS
+
+FILE, RUNS = "compare.toml", "runs"
+UNITS = {"s": 1, "min": 60, "h": 3600}
+
+
+class Compare(Training):
+    """Settings of `afina compare`; those of training and of the task hold for every run alike."""
+
+    task: str = setting("classification", N_("What is learnt."))
+    methods: str = setting("all", N_("Methods to compare, with commas and no blanks, or all."))
+    models: str = setting(DEFAULT, N_("Models to compare, with commas and no blanks."))
+    seeds: int = setting(3, N_("Runs of each method, each with a seed of its own."), ge=1, le=100)
+    tune: Literal["none", "small"] = setting(
+        "none", N_("small: choose among three learning rates for each method, on the validation rows.")
+    )
+    budget: str | None = setting(
+        None, N_("Begin no run after this time, such as 30min or 2h (default: no limit).")
+    )
+    workers: int = setting(1, N_("Runs at the same time, each in a process of its own."), ge=1)
+    max_memory: float | None = setting(None, N_("Most memory that training may take, in MB."), gt=0)
+    max_size: float | None = setting(None, N_("Most disk that what is saved may take, in MB."), gt=0)
+    max_latency: float | None = setting(None, N_("Longest time for one answer, in milliseconds."), gt=0)
+    validation: str | None = setting(None, N_("File with the validation rows."))
+    test: str | None = setting(None, N_("File with the test rows."))
+    output_dir: str | None = setting(
+        None, N_("Folder of the comparison (default: runs/<file name>-compare).")
+    )
+    resume: bool = setting(False, N_("Go on with the comparison that the folder holds."))
+    overwrite: bool = setting(False, N_("Replace the comparison that the folder holds."))
+
+
+PASSING = {"output_dir", "resume", "overwrite"}  # what a repeat does not take over
+
+
+MAY_CHANGE = {"budget", "workers", "max_memory", "max_size", "max_latency"}  # when a comparison goes on
+
+
+class Chosen(NamedTuple):
+    """The settings, checked: the knobs of each method, what every run is told alike, all knobs that were set."""
+
+    common: Common
+    verb: Compare
+    task: Task
+    methods: dict[str, dict[str, Any]]
+    models: dict[str, Path]
+    alike: dict[str, Any]
+    knobs: dict[str, Any]
+
+    @property
+    def several(self) -> bool:
+        """Whether a run must say which model it is of."""
+        return len(self.models) > 1
+
+
+def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
+    """Train every method several times on the same rows and return what INTERFACE names.
+
+    Each run is a process of its own and a folder under `runs/`; one that fails is a row that says so. Raises
+    InputError before anything is trained where the data or a setting is wrong, and Interrupted when stopped:
+    `resume=True` goes on with what is missing.
+    """
+    began = time.perf_counter()
+    begin(settings)
+    data = str(data)
+    if data.endswith(".toml"):
+        data, settings, _recorded = from_file(Path(data), settings)
+    from afina.report import compare as report
+    from afina.train import folder, machine
+    from afina.train.run import write_settings
+    from afina.train.track import say
+
+    chosen = choose(settings)
+    verb, quiet = chosen.verb, chosen.common.quiet
+    until = began + seconds(verb.budget) if verb.budget else None
+    prepared = prepare(
+        chosen.task, data, verb.validation, verb.test, seed=verb.seed, offline=chosen.common.offline
+    )
+    parts = prepared.splits
+    part, rows = ("test", parts.test) if parts.test else ("validation", parts.validation)
+    place = _place(verb, data)
+    folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
+    kept = {"data": data} | verb.model_dump(mode="json", exclude=PASSING) | chosen.knobs
+    if verb.resume:
+        _as_begun(place / FILE, kept)
+    facts = machine.recorded() | {
+        "rows": parts.fingerprint,
+        "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
+    }
+    write_settings(place / FILE, kept, facts)
+    (place / RUNS).mkdir(exist_ok=True)
+    folder.write_json(place / RUNS / ROWS, rows)
+    tell = partial(say, quiet=quiet)
+    for sentence in prepared.notes:
+        tell(sentence)
+    carry_out = partial(
+        _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
+        workers=verb.workers, until=until, tell=tell,
+    )  # fmt: skip
+    tuned = _tune(chosen, prepared.task.direction, carry_out) if verb.tune == "small" else {}
+    done = carry_out(
+        [
+            _trials.trial(
+                method, model, verb.seed + i, own | tuned.get((method, model), {}), several=chosen.several
+            )
+            for i in range(verb.seeds)  # seed by seed: a budget that ends early leaves every method its share
+            for model in chosen.models
+            for method, own in {**chosen.methods, _trials.RANDOM: {}}.items()
+        ]
+    )
+    lines, tests = _ranking.table(done, prepared.task, parts.train, rows)
+    result = {
+        "run": str(place),
+        "task": verb.task,
+        "part": part,
+        "direction": prepared.task.direction,
+        "rows": lines,
+        "tests": tests,
+        "recommendation": _ranking.recommend(lines, tests, verb.model_dump(), prepared.task.direction),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    folder.write_json(place / "scores.json", result)
+    report.write(place)
+    return result
+
+
+def choose(settings: Mapping[str, Any]) -> Chosen:
+    """Check flat settings; the knobs of a method go to the runs of that method alone."""
+    task_class = find("tasks", settings.get("task", Compare.model_fields["task"].default))
+    named = str(settings.get("methods", "all"))
+    methods = known("methods") if named == "all" else named.split(",")
+    for name in methods:
+        if methods.count(name) > 1:
+            raise InputError(_("{name} is named twice.").format(name=name))
+    classes = [find("methods", name) for name in methods]
+    common, own, task_knobs, *method_knobs = divide(settings, Common, Compare, task_class, *classes)
+    for cls, values in zip(classes, method_knobs, strict=True):
+        cls.of(values)
+    verb = Compare.of(own)
+    models = {name: find_model(name, offline=bool(common.get("offline"))) for name in verb.models.split(",")}
+    alike = (
+        {name: own[name] for name in Training.model_fields if name in own}
+        | {"task": verb.task, "validation": verb.validation, "test": verb.test, "split_seed": verb.seed}
+        | task_knobs
+        | common
+        | {"quiet": True}
+    )
+    return Chosen(
+        Common.of(common),
+        verb,
+        task_class.of(task_knobs),
+        dict(zip(methods, method_knobs, strict=True)),
+        models,
+        alike,
+        {name: value for values in (task_knobs, *method_knobs) for name, value in values.items()},
+    )
+
+
+def _place(verb: Compare, data: str) -> Path:
+    from afina.train import folder
+
+    if verb.output_dir:
+        return Path(verb.output_dir)
+    run = folder.place(None, data)
+    return run.with_name(run.name + "-compare")
+
+
+def _as_begun(file: Path, kept: Mapping[str, Any]) -> None:
+    """Raise InputError where the comparison began with another setting than is asked for now."""
+    _data, begun, _recorded = from_file(file, {})
+    begun["data"] = _data
+    for name in sorted(
+        (begun.keys() | {key for key, value in kept.items() if value is not None}) - MAY_CHANGE
+    ):
+        if begun.get(name) != kept.get(name):
+            raise InputError(
+                _(
+                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
+                ).format(run=file.parent, flag=flag(name), old=begun.get(name), new=kept.get(name))
+            )
+
+
+def _tune(
+    chosen: Chosen, direction: int, carry_out: Callable[[list[_trials.Trial]], list[_trials.Done]]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the best of three learning rates for each method and model, by the validation score of one seed."""
+    from afina.models.load import load_config
+
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    wanted = []
+    for model, source in chosen.models.items():
+        width = load_config(source).hidden_size
+        for method, own in chosen.methods.items():
+            preset = find("methods", method).of(own).presets(width)["learning_rate"]
+            wanted += [
+                _trials.trial(
+                    method, model, chosen.verb.seed, own | {"learning_rate": factor * preset},
+                    several=chosen.several, mark=f"rate-{factor:g}",
+                )
+                for factor in _trials.FACTORS
+            ]  # fmt: skip
+    for done in carry_out(wanted):
+        if done.result:
+            score = next(iter(done.result["scores"]["validation"].values()))["value"] * direction
+            key = (done.trial.method, done.trial.model)
+            found[key] = max(found.get(key, (-math.inf, 0.0)), (score, done.trial.settings["learning_rate"]))
+    return {key: {"learning_rate": rate} for key, (_score, rate) in found.items()}
+
+
+def seconds(budget: str) -> float:
+    """Return a time such as 90s, 30min or 2h in seconds; InputError where it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", budget)
+    if not found:
+        raise InputError(
+            _("Setting '{name}' is {value!r}, but must be {wanted}.").format(
+                name="budget", value=budget, wanted=_("a time such as 90s, 30min or 2h")
+            )
+        )
+    return float(found[1]) * UNITS[found[2]]

@@ -1,0 +1,171 @@
+"""`compare`: the table, the tests between its rows, what is asked of it and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import toy
+from afina.verbs._ranking import recommend
+from afina.verbs.compare import seconds
+
+Command = Callable[..., toy.Said]
+LINE = {
+    *("method", "model", "seeds", "scores", "trained_weights", "saved_mb", "peak_memory_mb", "train_seconds"),
+    *("latency_ms", "forgetting", "error"),
+}
+FLAGS = ("--methods", "full", "--models", "tiny", "--seeds", "2", "--max-steps", "3", "--quiet", "--json")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `toy.csv`, the model `tiny` and a comparison of both, `runs/toy-compare`."""
+    place = tmp_path_factory.mktemp("compared")
+    toy.table(place / "toy.csv")
+    toy.model(place / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        from afina.verbs.compare import compare
+
+        compare("toy.csv", methods="full", models="tiny", seeds=2, max_steps=3, quiet=True)
+    return place
+
+
+@pytest.fixture
+def afina_(
+    done: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """The command, in a copy of that folder."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return toy.command(capfd)
+
+
+def test_the_table_has_every_method_and_baseline_with_every_key(done: Path) -> None:
+    found = json.loads((done / "runs/toy-compare/scores.json").read_text(encoding="utf-8"))
+    assert [line["method"] for line in found["rows"]] == ["full", "random_weights", "majority", "tfidf"]
+    for line in found["rows"]:
+        assert set(line) >= LINE and line["error"] is None
+        assert set(next(iter(line["scores"].values()))) >= {"value", "low", "high", "n"}
+        assert next(iter(line["scores"])) == "macro_f1"
+    full = found["rows"][0]
+    assert full["seeds"] == [0, 1] and full["model"] == "tiny"
+    assert all(full[cost] > 0 for cost in ("trained_weights", "saved_mb", "train_seconds", "latency_ms"))
+    assert len(found["tests"]) == 6
+    assert set(found["tests"][0]) == {"a", "b", "metric", "difference", "low", "high", "p", "decision"}
+    assert found["recommendation"]["method"] in {line["method"] for line in found["rows"]}
+    assert "<html" in (done / "runs/toy-compare/report.html").read_text(encoding="utf-8")
+
+
+def test_every_run_has_the_same_rows_and_another_seed(done: Path) -> None:
+    import tomllib
+
+    runs = sorted((done / "runs/toy-compare/runs").glob("*/run.toml"))
+    settings = [tomllib.loads(run.read_text(encoding="utf-8")) for run in runs]
+    assert len(runs) == 4
+    assert len({each["recorded"]["data"] for each in settings}) == 1
+    assert [each["seed"] for each in settings] == [0, 1, 0, 1]
+    assert [each["random_weights"] for each in settings] == [False, False, True, True]
+
+
+def test_a_comparison_goes_on_with_what_is_missing(afina_: Command) -> None:
+    folder = Path("runs/toy-compare/runs")
+    before = {place: place.stat().st_mtime_ns for place in folder.glob("*/scores.json")}
+    lost = folder / "full-1"
+    shutil.rmtree(lost)
+    said = afina_("compare", "toy.csv", *FLAGS, "--resume")
+    assert said.code == 0, said.err
+    assert len(said.json["rows"]) == 4
+    after = {place: place.stat().st_mtime_ns for place in folder.glob("*/scores.json")}
+    assert {place for place in before if before[place] != after[place]} == {lost / "scores.json"}
+
+
+def test_a_comparison_that_is_there_is_not_written_over(afina_: Command) -> None:
+    said = afina_("compare", "toy.csv", *FLAGS)
+    assert said.code == 2 and "--resume" in said.err
+    other = afina_("compare", "toy.csv", *FLAGS, "--resume", "--max-steps", "5")
+    assert other.code == 2 and "--max-steps" in other.err
+
+
+def test_a_run_that_fails_is_a_line_that_says_so(afina_: Command) -> None:
+    said = afina_("compare", "toy.csv", *FLAGS, "--learning-rate", "1e30", "--output-dir", "bad")
+    assert said.code == 0, said.err
+    full, *_others = said.json["rows"]
+    assert "--learning-rate" in full["error"] and full["scores"] is None
+    assert said.json["recommendation"]["method"] in ("majority", "tfidf")
+
+
+def test_no_run_begins_after_the_budget(afina_: Command) -> None:
+    said = afina_("compare", "toy.csv", *FLAGS, "--budget", "0s", "--output-dir", "none", "--lang", "es")
+    assert said.code == 0, said.err
+    assert [line["error"] is None for line in said.json["rows"]] == [False, False, True, True]
+
+
+def test_a_small_search_takes_the_best_of_three_rates(afina_: Command) -> None:
+    said = afina_(
+        "compare", "toy.csv", *FLAGS, "--seeds", "1", "--tune", "small", "--output-dir", "tuned"
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    runs = {place.parent.name: json.loads(place.read_text()) for place in Path("tuned").glob("runs/*/scores.json")}
+    searched = {name: each for name, each in runs.items() if "rate" in name}
+    assert len(searched) == 3
+    best = max(next(iter(each["scores"]["validation"].values()))["value"] for each in searched.values())
+    chosen = json.loads(Path("tuned/runs/full-0/trial.json").read_text())["settings"]["learning_rate"]
+    rated = [
+        json.loads(Path(f"tuned/runs/{name}/trial.json").read_text())["settings"]["learning_rate"]
+        for name, each in searched.items()
+        if next(iter(each["scores"]["validation"].values()))["value"] == best
+    ]
+    assert chosen in rated
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--methods", "ful"], "full"),
+        (["--methods", "full,full"], "twice"),
+        (["--budget", "soon"], "30min"),
+        (["--seeds", "0"], "at least 1"),
+        (["--models", "nowhere/at/all"], "nowhere/at/all"),
+        (["--task", "clasification"], "classification"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    afina_: Command, flags: list[str], words: str
+) -> None:
+    before = toy.content(Path())
+    said = afina_("compare", "toy.csv", "--output-dir", "new", *flags)
+    assert said.code == 2 and words in said.err and "Traceback" not in said.err
+    assert toy.content(Path()) == before
+
+
+def test_times() -> None:
+    assert [seconds(time) for time in ("90s", "30min", "1.5h")] == [90, 1800, 5400]
+
+
+def line(method: str, value: float, **costs: float) -> dict[str, Any]:
+    scores = {"macro_f1": {"value": value}}
+    return dict.fromkeys(LINE) | {"method": method, "model": "m", "scores": scores} | costs
+
+
+def test_the_recommendation_follows_table_tests_and_limits() -> None:
+    lines = [
+        line("full", 0.80, saved_mb=30.0, peak_memory_mb=900.0, latency_ms=5.0),
+        line("lora", 0.79, saved_mb=1.0, peak_memory_mb=500.0, latency_ms=6.0),
+        line("head", 0.60, saved_mb=0.5, peak_memory_mb=300.0, latency_ms=5.0),
+    ]
+    tests = [
+        {"a": "full", "b": "lora", "decision": "no difference shown"},
+        {"a": "full", "b": "head", "decision": "better"},
+        {"a": "lora", "b": "head", "decision": "better"},
+    ]
+    none = dict.fromkeys(("max_memory", "max_size", "max_latency"))
+    free = recommend(lines, tests, none, 1)
+    assert free["method"] == "full" and "lora" in free["why"] and "head" not in free["why"]
+    small = recommend(lines, tests, none | {"max_size": 10.0}, 1)
+    assert small["method"] == "lora" and "full" in small["why"]
+    assert recommend(lines, tests, none | {"max_latency": 1.0}, 1)["method"] is None
+    assert recommend(lines, tests, none, -1)["method"] == "head"
