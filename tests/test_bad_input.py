@@ -65,7 +65,7 @@ def _models(place: Path) -> None:
     (place / "no_config").mkdir()
     for name in (
         *("broken_config", "odd_config", "pickled", "truncated", "empty_weights", "no_tokenizer"),
-        *("broken_tokenizer", "other_tokenizer", "other_shape", "other_weights", "unknown_kind"),
+        *("broken_tokenizer", "other_tokenizer", "other_shape", "other_weights", "unknown_kind", "own_code"),
     ):
         shutil.copytree(tiny, place / name)
     config = json.loads((tiny / "config.json").read_text(encoding="utf-8"))
@@ -75,8 +75,10 @@ def _models(place: Path) -> None:
         "other_tokenizer": json.dumps(config | {"vocab_size": 100}),
         "other_shape": json.dumps(config | {"hidden_size": 8}),
         "unknown_kind": json.dumps({"model_type": "nosuch"}),
+        "own_code": json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}),
     }.items():
         (place / name / "config.json").write_text(text, encoding="utf-8")
+    (place / "own_code" / "mine.py").write_text('open("was_run", "w")\n', encoding="utf-8")
     whole = (tiny / "model.safetensors").read_bytes()
     (place / "truncated" / "model.safetensors").write_bytes(whole[:100_000])
     (place / "empty_weights" / "model.safetensors").write_bytes(b"")
@@ -154,6 +156,7 @@ CASES = {
     "finetune toy.csv --model broken_config": ["broken_config/config.json"],
     "finetune toy.csv --model odd_config": ["odd_config/config.json"],
     "finetune toy.csv --model unknown_kind": ["unknown_kind", "nosuch"],
+    "finetune toy.csv --model own_code": ["own_code needs code of its own", "never"],
     "finetune toy.csv --model pickled": [
         "pickled has no weights in safetensors",
         "run any code",
@@ -202,7 +205,9 @@ CASES = {
     "models save afina/bert-mini-es-en toy.csv": ["toy.csv is a file"],
     "models save afina/bert-mini-es-en things --overwrite": ["things is not empty"],
     "models save afina/bert-mini-es-en tiny": ["tiny holds a model", "--overwrite"],
-    "pretrain missing.txt": ["no file missing.txt"],
+    "pretrain missing.txt": ["missing.txt does not exist"],
+    "pretrain toy.csv --tokenizer things --output-dir new": ["tokenizer in things"],
+    "pretrain toy.csv --tokenizer own_code --output-dir new": ["own_code needs code of its own"],
     "pretrain toy.csv --shape huge": ["'shape' is 'huge'", "'tiny'"],
 }
 
