@@ -66,6 +66,12 @@ def from_file(file: Path, settings: Mapping[str, Any]) -> tuple[str, dict[str, A
     data = held.pop("data", None)
     if not isinstance(recorded, dict):
         raise InputError(_("{file}: [recorded] must be a table, or not be there.").format(file=file))
+    if data is None and "objective" in held:
+        raise InputError(
+            _("{file} is of a pre-training, which is repeated by afina pretrain and its texts.").format(
+                file=file
+            )
+        )
     if not isinstance(data, str):
         raise InputError(_('{file} does not say which data to use: add data = "file.csv".').format(file=file))
     return data, held, recorded

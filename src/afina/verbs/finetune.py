@@ -49,12 +49,13 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
-def finetune(data: str | Path, **settings: Any) -> "Run | None":
+def finetune(data: str | Path, **settings: Any) -> "Run | dict[str, Any]":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
-    the run; with `dry_run=True` nothing is trained or written and None is returned. Raises InputError before
-    anything is written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
+    the run; with `dry_run=True` nothing is trained or written, and the keys of a run's result are returned, with
+    None for what only training can tell. Raises InputError before anything is written where the data or a setting
+    is wrong, and Interrupted when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
     begin(settings)
@@ -81,7 +82,7 @@ def _train(
     run: Path,
     recorded: dict[str, Any],
     began: float,
-) -> "Run | None":
+) -> "Run | dict[str, Any]":
     """Encode, build, fit, score and report."""
     import torch
 
@@ -123,7 +124,7 @@ def _train(
         say(
             _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
         )
-        return None
+        return _not_run(run, verb, about_data, trained, total)
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
@@ -188,6 +189,22 @@ def _train(
             raise cannot_write(run, error) from None
     accelerator.wait_for_everyone()
     return Run(run)
+
+
+def _not_run(
+    run: Path, verb: Resolved, about_data: dict[str, Any], trained: int, steps: int
+) -> dict[str, Any]:
+    """Return the result of a run that was only planned."""
+    parts = {"validation": None, "test": None}
+    return {
+        "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method,
+        "scores": parts, "baselines": {"majority": parts, "tfidf": parts},
+        "details": {"data": about_data, "steps": steps},
+        **dict.fromkeys(("rows_per_s", "tokens_per_s", "share_of_peak")),
+        "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
+        "trained_weights": trained,
+        "peak_memory_mb": None,
+    }  # fmt: skip
 
 
 def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
