@@ -207,7 +207,6 @@ CASES = {
     "models save afina/bert-mini-es-en tiny": ["tiny holds a model", "--overwrite"],
     "pretrain missing.txt": ["missing.txt does not exist"],
     "pretrain toy.csv --tokenizer things --output-dir new": ["tokenizer in things"],
-    "pretrain toy.csv --tokenizer own_code --output-dir new": ["own_code needs code of its own"],
     "pretrain toy.csv --shape huge": ["'shape' is 'huge'", "'tiny'"],
 }
 
