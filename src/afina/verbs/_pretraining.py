@@ -103,7 +103,7 @@ def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     from afina.models.load import load
 
     if source:
-        model = load(source, "AutoModelForPreTraining", dropout=chosen.dropout or 0.0)
+        model: Any = load(source, "AutoModelForPreTraining", dropout=chosen.dropout or 0.0)
         most = model.config.max_position_embeddings
         if (chosen.max_length or 0) > most:
             raise InputError(

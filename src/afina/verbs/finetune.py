@@ -10,7 +10,7 @@ from afina.messages import N_, _
 from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
-from afina.verbs._describe import evaluation, plan_in_words, summary, trained_weights
+from afina.verbs._describe import evaluation, labels_in_words, plan_in_words, summary, trained_weights
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
@@ -49,7 +49,7 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
-def finetune(data: str | Path, **settings: Any) -> "Run | dict[str, Any]":
+def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
@@ -82,7 +82,7 @@ def _train(
     run: Path,
     recorded: dict[str, Any],
     began: float,
-) -> "Run | dict[str, Any]":
+) -> "Run | Any":
     """Encode, build, fit, score and report."""
     import torch
 
@@ -118,7 +118,8 @@ def _train(
     )
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
-        for sentence in about_data["notes"] + plan_in_words(splits, verb, total, trained, whole):
+        plan_words = plan_in_words(splits, verb, total, trained, whole)
+        for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
             say(sentence, quiet)
     if verb.dry_run:
         say(
