@@ -49,6 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
         "no_data": "max_steps = 4\n",
         "bad_value": 'data = "toy.csv"\nmax_steps = "many"\n',
         "bad_task": 'data = "toy.csv"\n[task]\nname = "classification"\n',
+        "bad_threads": 'data = "toy.csv"\n[recorded]\nthreads = "two"\n',
         "no_file": 'data = "missing.csv"\n',
     }.items():
         (place / f"{name}.toml").write_text(text, encoding="utf-8")
@@ -145,11 +146,14 @@ CASES = {
     "finetune toy.csv --mlm-probability 0.2": ["'mlm_probability'", "masked_lm"],
     # run.toml
     "finetune missing.toml": ["no file missing.toml"],
-    "finetune unknown_key.toml": ["no setting 'lerning_rate'", "'learning_rate'?"],
+    "finetune unknown_key.toml": ["unknown_key.toml: There is no setting 'lerning_rate'", "'learning_rate'?"],
     "finetune broken.toml": ["broken.toml", "line 1, column 16"],
     "finetune no_data.toml": ["no_data.toml", 'data = "file.csv"'],
-    "finetune bad_value.toml": ["'max_steps' is 'many'", "a whole number"],
+    "finetune bad_value.toml": ["bad_value.toml: Setting 'max_steps' is 'many'", "a whole number"],
     "finetune bad_task.toml": ["'task' is {'name': 'classification'}"],
+    "finetune bad_threads.toml": ["bad_threads.toml: threads is 'two'"],
+    "finetune toy.csv --max-length 100000": ["--max-length 100000", "512 tokens"],
+    "finetune toy.csv --test=": ["'test' is ''", "not empty"],
     "finetune no_file.toml": ["'missing.csv'"],
     # models
     "finetune toy.csv --model no_config": ["no_config", "config.json is missing", "afina/bert-mini-es-en"],

@@ -278,3 +278,9 @@ def test_a_split_column_beside_files_is_named(afina_: Command) -> None:
 def test_spanish_decimals(afina_: Command) -> None:
     said = afina_("finetune", "toy.csv", "--model", "tiny", "--dry-run", "--output-dir", "x", "--lang", "es")
     assert "0,0005" in said.err
+
+
+def test_one_process_trains_in_both_precisions(afina_: Command) -> None:
+    for precision in ("fp32", "bf16", "fp32"):
+        words = ("--model", "tiny", "--max-steps", "1", "--precision", precision, "--quiet", "--json")
+        assert afina_("finetune", "toy.csv", *words, "--output-dir", "run", "--overwrite").code == 0

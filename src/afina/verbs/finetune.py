@@ -102,6 +102,12 @@ def _train(
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
     tokenizer, config = load_tokenizer(source), load_config(source, task.config())
     limit = longest(config, tokenizer)
+    if (chosen.verb.max_length or 0) > limit:
+        raise InputError(
+            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                length=chosen.verb.max_length, most=limit
+            )
+        )
     verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
