@@ -49,6 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
         "no_data": "max_steps = 4\n",
         "bad_value": 'data = "toy.csv"\nmax_steps = "many"\n',
         "bad_task": 'data = "toy.csv"\n[task]\nname = "classification"\n',
+        "bad_threads": 'data = "toy.csv"\n[recorded]\nthreads = "two"\n',
         "no_file": 'data = "missing.csv"\n',
     }.items():
         (place / f"{name}.toml").write_text(text, encoding="utf-8")
@@ -65,7 +66,7 @@ def _models(place: Path) -> None:
     (place / "no_config").mkdir()
     for name in (
         *("broken_config", "odd_config", "pickled", "truncated", "empty_weights", "no_tokenizer"),
-        *("broken_tokenizer", "other_tokenizer", "other_shape", "other_weights", "unknown_kind"),
+        *("broken_tokenizer", "other_tokenizer", "other_shape", "other_weights", "unknown_kind", "own_code"),
     ):
         shutil.copytree(tiny, place / name)
     config = json.loads((tiny / "config.json").read_text(encoding="utf-8"))
@@ -75,8 +76,10 @@ def _models(place: Path) -> None:
         "other_tokenizer": json.dumps(config | {"vocab_size": 100}),
         "other_shape": json.dumps(config | {"hidden_size": 8}),
         "unknown_kind": json.dumps({"model_type": "nosuch"}),
+        "own_code": json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}),
     }.items():
         (place / name / "config.json").write_text(text, encoding="utf-8")
+    (place / "own_code" / "mine.py").write_text('open("was_run", "w")\n', encoding="utf-8")
     whole = (tiny / "model.safetensors").read_bytes()
     (place / "truncated" / "model.safetensors").write_bytes(whole[:100_000])
     (place / "empty_weights" / "model.safetensors").write_bytes(b"")
@@ -143,17 +146,21 @@ CASES = {
     "finetune toy.csv --mlm-probability 0.2": ["'mlm_probability'", "masked_lm"],
     # run.toml
     "finetune missing.toml": ["no file missing.toml"],
-    "finetune unknown_key.toml": ["no setting 'lerning_rate'", "'learning_rate'?"],
+    "finetune unknown_key.toml": ["unknown_key.toml: There is no setting 'lerning_rate'", "'learning_rate'?"],
     "finetune broken.toml": ["broken.toml", "line 1, column 16"],
     "finetune no_data.toml": ["no_data.toml", 'data = "file.csv"'],
-    "finetune bad_value.toml": ["'max_steps' is 'many'", "a whole number"],
+    "finetune bad_value.toml": ["bad_value.toml: Setting 'max_steps' is 'many'", "a whole number"],
     "finetune bad_task.toml": ["'task' is {'name': 'classification'}"],
+    "finetune bad_threads.toml": ["bad_threads.toml: threads is 'two'"],
+    "finetune toy.csv --max-length 100000": ["--max-length 100000", "512 tokens"],
+    "finetune toy.csv --test=": ["'test' is ''", "not empty"],
     "finetune no_file.toml": ["'missing.csv'"],
     # models
     "finetune toy.csv --model no_config": ["no_config", "config.json is missing", "afina/bert-mini-es-en"],
     "finetune toy.csv --model broken_config": ["broken_config/config.json"],
     "finetune toy.csv --model odd_config": ["odd_config/config.json"],
     "finetune toy.csv --model unknown_kind": ["unknown_kind", "nosuch"],
+    "finetune toy.csv --model own_code": ["own_code needs code of its own", "never"],
     "finetune toy.csv --model pickled": [
         "pickled has no weights in safetensors",
         "run any code",
@@ -202,7 +209,8 @@ CASES = {
     "models save afina/bert-mini-es-en toy.csv": ["toy.csv is a file"],
     "models save afina/bert-mini-es-en things --overwrite": ["things is not empty"],
     "models save afina/bert-mini-es-en tiny": ["tiny holds a model", "--overwrite"],
-    "pretrain missing.txt": ["no file missing.txt"],
+    "pretrain missing.txt": ["missing.txt does not exist"],
+    "pretrain toy.csv --tokenizer things --output-dir new": ["tokenizer in things"],
     "pretrain toy.csv --shape huge": ["'shape' is 'huge'", "'tiny'"],
 }
 

@@ -165,3 +165,15 @@ def test_the_log_goes_on_where_the_state_stands(tmp_path):
     assert [line["loss"] for line in read(file)][-1] == 0.5
     Log(file)
     assert file.read_text() == "", "a run that begins anew keeps no old lines"
+
+
+def test_weights_are_as_readable_as_other_files(tmp_path):
+    from safetensors.torch import save_file
+
+    before = os.umask(0o022)
+    try:
+        with atomic.replaced(tmp_path / "best") as new:
+            save_file({"a": torch.zeros(2)}, new / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "best" / "model.safetensors").stat().st_mode & 0o777 == 0o644

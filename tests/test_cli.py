@@ -245,3 +245,20 @@ def test_ctrl_c_while_it_is_measured(afina_: Command, tiny: Path, monkeypatch: p
     assert said.code == 0
     assert said.json["scores"]["test"]["macro_f1"]["n"] == 6
     assert toy.weights(Path("runs/toy")) == before
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.05])
+def test_ctrl_c_in_the_first_moments(seconds: float, tmp_path: Path) -> None:
+    """As soon as afina's own code runs, Ctrl-C ends it without a traceback."""
+    code = "import sys, afina.__main__ as a; print('here', flush=True); a.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "models", "list"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode in (0, 130)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from afina.core import Table
-from afina.data.columns import guess, label_text, why
+from afina.data.columns import guess, label_text, text_of, why
 from afina.errors import InputError
 
 
@@ -78,3 +78,16 @@ def test_labels_have_one_spelling():
     assert [label_text(value) for value in (None, "", "  ", math.nan)] == [None] * 4
     with pytest.raises(InputError, match="one label"):
         label_text(["a", "b"])
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "NaN", "nan", "<NA>", "#N/A", " ", ""])
+def test_no_label_however_it_is_written(value):
+    assert label_text(value) is None
+
+
+def test_a_text_is_a_string():
+    assert (text_of(3), text_of(None), text_of(float("nan"))) == ("3", None, None)
+    assert text_of("caf\udce9") == "caf?"
+    for value in (["a", "b"], {"a": 1}, b"bytes"):
+        with pytest.raises(InputError, match="where a text should be"):
+            text_of(value)

@@ -233,3 +233,54 @@ def test_evaluate_without_the_training_data_leaves_the_baselines_out(afina_: Com
 def test_knobs_are_the_fields_of_the_task() -> None:
     chosen = Classification(text="a", label="b").choose_columns(Table([], ("a", "b"), "x.csv"))
     assert (chosen.text, chosen.label) == ("a", "b")
+
+
+def test_evaluate_says_what_it_found(afina_: Command) -> None:
+    rows = [*((text, label) for text, label in toy.ROWS), ("texto nuevo", "regular"), ("", "bien")]
+    other = toy.table(Path("other.csv"), rows, ("opinion", "sentimiento"))
+    said = afina_("evaluate", "runs/toy", other, "--json")
+    for part in ("'opinion'", "'sentimiento'", "1 rows without text", "does not know", "regular"):
+        assert part in said.err
+    assert said.err.splitlines() == said.json["details"]["data"]["notes"]
+    shutil.move("toy.csv", "elsewhere.csv")
+    assert "no baselines" in afina_("evaluate", "runs/toy", other).err
+    assert afina_("evaluate", "runs/toy", other, "--json", "--quiet").err == ""
+
+
+def test_a_dry_run_as_json(afina_: Command) -> None:
+    said = afina_("finetune", "toy.csv", "--model", "tiny", "--output-dir", "new", "--dry-run", "--json")
+    assert said.code == 0
+    check_keys(said.json)
+    assert said.json["run"] == "new" and said.json["scores"] == {"validation": None, "test": None}
+    assert said.json["details"]["data"]["rows"] == {"train": 28, "validation": 6, "test": 6}
+    assert not Path("new").exists()
+    assert afina_("finetune", "toy.csv", "--output-dir", "new", "--dry-run").out == ""
+
+
+def test_labels_are_named_and_those_without_rows_too(afina_: Command) -> None:
+    rare = [("algo raro", "raro"), ("otra cosa rara", "raro"), ("sin etiqueta", "NaN")]
+    said = afina_("finetune", toy.table(Path("rare.csv"), [*toy.ROWS, *rare]), "--dry-run", "--model", "tiny")
+    assert "Labels (3): bien (14), mal (14), raro (2)." in said.err
+    assert "1 rows without text or label" in said.err
+    for part in ("validation", "test"):
+        assert f"Labels without a row in the {part} part" in said.err
+
+
+def test_a_split_column_beside_files_is_named(afina_: Command) -> None:
+    rows = [(text, label, ("train", "test")[i % 2]) for i, (text, label) in enumerate(toy.ROWS)]
+    table = toy.table(Path("parts.csv"), rows, ("text", "label", "split"))
+    words = ("finetune", table, "--model", "tiny", "--dry-run")
+    assert "not used to split" not in afina_(*words).err
+    test = toy.table(Path("test.csv"), [(f"{text} hoy", label) for text, label in toy.ROWS[::3]])
+    assert "Column 'split' is not used to split" in afina_(*words, "--test", test).err
+
+
+def test_spanish_decimals(afina_: Command) -> None:
+    said = afina_("finetune", "toy.csv", "--model", "tiny", "--dry-run", "--output-dir", "x", "--lang", "es")
+    assert "0,0005" in said.err
+
+
+def test_one_process_trains_in_both_precisions(afina_: Command) -> None:
+    for precision in ("fp32", "bf16", "fp32"):
+        words = ("--model", "tiny", "--max-steps", "1", "--precision", precision, "--quiet", "--json")
+        assert afina_("finetune", "toy.csv", *words, "--output-dir", "run", "--overwrite").code == 0

@@ -12,6 +12,7 @@ import pytest
 
 import afina
 import toy
+from afina.errors import InputError
 
 Command = Callable[..., toy.Said]
 TEXTS = ["el servicio muy bueno", "the food awful", "¿ni fu ni fa?", "ñandú 🙂"]
@@ -130,3 +131,21 @@ def test_a_text_that_speaks_of_a_file(predict: Command) -> None:
 def test_json_is_one_line_whatever_the_labels_hold(predict: Command) -> None:
     said = predict("uno\u2028dos", "--json")
     assert json.loads(said.out) == said.json
+
+
+def test_python_takes_texts_of_every_kind_and_nothing_else(run: Path) -> None:
+    bundle = afina.Run(run).bundle
+    assert len(bundle.predict("solo un texto")) == 1
+    assert [each["prediction"] for each in bundle.predict(["\ud83d", "a\0b", "", {"text": "x"}])]
+    for wrong in (None, 3, b"x"):
+        with pytest.raises(InputError, match="is no text"):
+            bundle.predict([wrong])  # type: ignore[list-item]
+
+
+def test_a_guessed_column_and_an_odd_encoding_are_said(predict: Command, tmp_path: Path) -> None:
+    table = toy.table(tmp_path / "other.csv", [(text, "x") for text in TEXTS[:3]], ("opinion", "id"))
+    table.write_bytes(table.read_bytes().decode().encode("latin-1"))
+    said = predict(table, "--json")
+    assert (said.code, len(said.json)) == (0, 3)
+    assert "'opinion' is taken as the text" in said.err and "Windows-1252" in said.err
+    assert predict(table, "--quiet").err == ""

@@ -211,6 +211,9 @@ def test_parquet(tmp_path):
     assert "no Parquet" in refusal(write(tmp_path / "v.parquet", csv_text()))
     parquet.write_table(table.rename_columns(["a", "a", "b", "c"]), tmp_path / "w.parquet")
     assert "more than one column 'a'" in refusal(tmp_path / "w.parquet")
+    table = pyarrow.table({"texto": ["señal".encode(), None], "datos": [b"\xff\xfe", b"x"]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet").rows[0] == {"texto": "señal", "datos": b"\xff\xfe"}
 
 
 def test_text_files(tmp_path):

@@ -158,7 +158,7 @@ def _call(verb: str, arguments: list[str], values: dict[str, Any]) -> int:
     found = getattr(found, "result", found)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
-    else:
+    elif not values.get("dry_run"):
         from afina.report import console
 
         getattr(console, verb)(found)

@@ -17,7 +17,9 @@ from afina.names import unknown
 class Settings(BaseModel):
     """A frozen set of named values; an unknown name or a wrong value is an InputError in the person's language."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, str_min_length=1
+    )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Any:
@@ -104,6 +106,7 @@ _WANTED = {
     "bool_parsing": N_("true or false"),
     "bool_type": N_("true or false"),
     "string_type": N_("a text"),
+    "string_too_short": N_("a text that is not empty"),
     "list_type": N_("a list"),
     "greater_than": N_("greater than {gt:.16g}"),
     "greater_than_equal": N_("at least {ge:.16g}"),

@@ -99,7 +99,7 @@ class Corpus:
         if not files:
             raise InputError(_("No text file was given to encode."))
         for file in files:
-            _check(file)
+            check(file)
         backend = _plain(tokenizer)
         made_of = {
             "version": VERSION,
@@ -151,7 +151,8 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     return facts if whole else None
 
 
-def _check(file: Path) -> None:
+def check(file: Path) -> None:
+    """Raise InputError where the beginning of a file tells that it is no text to learn from."""
     if not file.is_file():
         raise InputError(_("The text file {file} does not exist.").format(file=file))
     if file.stat().st_size == 0:

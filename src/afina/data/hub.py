@@ -68,7 +68,7 @@ def fetch(name: str) -> Table:
         raise InputError(sentence.format(name=name)) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         # Among them: which configurations there are, no copy in the cache, a data set that is a script.
-        sentence = _("The data set '{name}' of the Hugging Face Hub cannot be read: {reason}")
+        sentence = _("The data set '{name}' of the Hugging Face Hub cannot be read: {reason}.")
         raise InputError(sentence.format(name=name, reason=_first_line(error))) from error
 
 

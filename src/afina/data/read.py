@@ -5,6 +5,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -158,10 +159,14 @@ def _parquet(data: bytes, source: str) -> Table:
     table = table.select(
         [index for index, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
     )
-    for name in table.column_names:
+    for place, name in enumerate(table.column_names):
         if table.column_names.count(name) > 1:
             sentence = _("{source} has more than one column '{name}'. Give each a name of its own.")
             raise InputError(sentence.format(source=source, name=name))
+        # Some writers do not say that their bytes are text.
+        if pyarrow.types.is_binary(table.field(place).type):
+            with suppress(pyarrow.ArrowInvalid):
+                table = table.set_column(place, name, table.column(place).cast(pyarrow.string()))
     rows = table.to_pylist()
     if b"huggingface" in (table.schema.metadata or {}):
         from datasets import Features

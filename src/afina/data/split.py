@@ -121,6 +121,15 @@ def by_column(table: Table) -> tuple[list[Row], list[Row] | None, list[Row] | No
     return None
 
 
+def split_column(table: Table) -> str | None:
+    """Return the column by which `by_column` would split, None without."""
+    for column in table.columns:
+        values = {plain(str(row[column])) for row in table.rows} if plain(column) in SPLIT_COLUMNS else set()
+        if len(values & PARTS.keys()) > 1:
+            return column
+    return None
+
+
 def fingerprint(*parts: Sequence[Row]) -> str:
     """Return a sha256 that names the content of the parts and its order, the same on every machine."""
     digest = hashlib.sha256()

@@ -17,3 +17,9 @@ def number(value: float | None, digits: int = 0, *, sign: bool = False) -> str:
         text = whole + ("," if point else "") + decimals
     shown = round(value, digits)
     return ("−" if shown < 0 else "+" if sign and shown > 0 else "") + text
+
+
+def plain(value: float) -> str:
+    """Return `value` with as many decimals as it has, ungrouped: 0.0005 in English, 0,0005 in Spanish."""
+    text = f"{value:g}"
+    return text.replace(".", ",") if language() == "es" else text

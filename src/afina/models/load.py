@@ -54,18 +54,21 @@ def load(
     with _quiet():
         try:
             if random_weights:
-                return auto.from_config(settings, dtype=torch.float32)
+                return auto.from_config(settings, dtype=torch.float32, trust_remote_code=False)
             # A head for other labels has another size and is drawn anew; the backbone must fit (see `_whole`).
             model, info = auto.from_pretrained(
                 folder,
                 config=settings,
                 dtype=torch.float32,
                 use_safetensors=True,
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
             return _whole(model, info, folder)
         except (ValueError, KeyError) as error:
+            if own_code := _own_code(folder, error):
+                raise InputError(own_code) from None
             if "Unrecognized configuration class" not in str(error):
                 raise
             raise InputError(
@@ -74,11 +77,7 @@ def load(
                 ).format(kind=settings.model_type, head=head)
             ) from None
         except (OSError, SafetensorError) as error:
-            raise InputError(
-                _("The model in {folder} cannot be read: {reason}").format(
-                    folder=folder, reason=str(error).split("\n")[0]
-                )
-            ) from None
+            raise InputError(_unreadable(folder, error)) from None
 
 
 def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module:
@@ -99,36 +98,42 @@ def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module
 def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
     """Return the model's configuration with `config` laid over it."""
     try:
-        settings: Any = AutoConfig.from_pretrained(folder, **(config or {}))
+        # Said in so many words: where nothing is said, transformers asks the person and runs the folder's code.
+        with _quiet():
+            settings: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, **(config or {}))
     except (OSError, ValueError) as error:
-        raise InputError(
-            _("The model in {folder} cannot be read: {reason}").format(
-                folder=folder, reason=str(error).split("\n")[0]
-            )
-        ) from None
+        raise InputError(_own_code(folder, error) or _unreadable(folder, error)) from None
     _pad_token(settings)
     return settings
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of `folder`, with a padding token in any case.
-
-    Raises InputError where there is none (transformers would make an empty one) or where it is not the model's.
-    """
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that `folder` holds, with or without a model; InputError where there is none."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(
-            _("The tokenizer in {folder} cannot be read: {reason}").format(
+            _own_code(folder, error)
+            or _("The tokenizer in {folder} cannot be read: {reason}").format(
                 folder=folder, reason=str(error).split("\n")[0]
             )
         ) from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one of nothing
         raise InputError(
             _("{folder} holds no tokenizer. Copy its files there (tokenizer.json and its like).").format(
                 folder=folder
             )
         )
+    return tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model in `folder`, with a padding token in any case.
+
+    Raises InputError where there is none or where it is not the model's.
+    """
+    tokenizer = read_tokenizer(folder)
     tokens = shape(folder).get("vocab_size")
     if isinstance(tokens, int) and tokenizer.vocab_size > tokens:
         raise InputError(
@@ -150,6 +155,22 @@ def longest(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= 2  # their positions begin after the padding's
     return int(min(positions, tokenizer.model_max_length))
+
+
+def _own_code(folder: Path, error: Exception) -> str | None:
+    """Return what to say where transformers asks for leave to run the folder's code, which it never gets."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return _(
+        "The model in {folder} needs code of its own to be run, which afina never does. Choose a model of a kind "
+        "that transformers knows."
+    ).format(folder=folder)
+
+
+def _unreadable(folder: Path, error: Exception) -> str:
+    return _("The model in {folder} cannot be read: {reason}").format(
+        folder=folder, reason=str(error).split("\n")[0]
+    )
 
 
 def _pad_token(config: Any) -> None:

@@ -52,12 +52,12 @@ class Classification(Task):
         return self.replace(text=text, label=label)
 
     def clean(self, row: Row) -> Row | None:
-        from afina.data.columns import label_text
+        from afina.data.columns import label_text, text_of
 
-        text, label = row.get(self.text or "text"), label_text(row.get(self.label or "label"))
-        if text is None or label is None or not str(text).strip():
+        text, label = text_of(row.get(self.text or "text")), label_text(row.get(self.label or "label"))
+        if text is None or label is None or not text.strip():
             return None
-        return {"text": str(text), "label": label}
+        return {"text": text, "label": label}
 
     def learn(self, rows: Sequence[Row]) -> Classification:
         counts = Counter(row["label"] for row in rows)

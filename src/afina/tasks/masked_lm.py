@@ -47,7 +47,9 @@ class MaskedLm(Task):
         return self.replace(text=guess(table, "text", self.text))
 
     def clean(self, row: Row) -> Row | None:
-        text = str(row.get(self.text or "text") or "").strip()
+        from afina.data.columns import text_of
+
+        text = (text_of(row.get(self.text or "text")) or "").strip()
         return {"text": text} if text else None
 
     def check(self, splits: Splits) -> None:

@@ -24,7 +24,10 @@ def replaced(folder: Path) -> Iterator[Path]:
         new.mkdir(parents=True)
         with _system_errors():
             yield new
+        readable = 0o666 & ~_umask()
         for file in new.rglob("*"):
+            if file.is_file():
+                file.chmod(readable)  # safetensors leaves its files to their owner alone
             _flush(file)
         if folder.exists():  # else the old one is all there is until the new one is in place
             shutil.rmtree(old, ignore_errors=True)
@@ -68,6 +71,13 @@ def _system_errors() -> Iterator[None]:
         if type(error) is not Exception:  # all that tokenizers has for it
             raise
         raise OSError(None, str(error)) from None
+
+
+def _umask() -> int:
+    """Return the process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _flush(file: Path) -> None:

@@ -1,7 +1,7 @@
 """A trained model as one thing: weights, tokenizer, task and method, saved and loaded together."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,12 @@ class Bundle:
         return cls(model.eval(), tokenizer, task, method, length)
 
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
-        """Return the task's answer to each text (or row with the task's columns), in input order."""
-        rows = [{"text": text} if isinstance(text, str) else text for text in texts]
+        """Return the task's answer to each text (or row with the task's columns), in input order.
+
+        One text alone counts as a list of one. Raises InputError for what is neither text nor row.
+        """
+        given = [texts] if isinstance(texts, str) else texts
+        rows = [dict(text) if isinstance(text, Mapping) else {"text": _text(text)} for text in given]
         return [self.task.predict(answer) for answer in self.answers(rows)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
@@ -118,6 +122,17 @@ def _batches(
     order = sorted(range(len(encoded)), key=lambda row: -lengths[row])
     for rows in by_tokens(order, lengths, budget):
         yield rows, task.collate([(encoded[row], generator(0, 0, row)) for row in rows], tokenizer).to(device)
+
+
+def _text(value: Any) -> str:
+    """Return what a person gave as a text; half a character, which no tokenizer takes, becomes `?`."""
+    if not isinstance(value, str):
+        raise InputError(
+            _("{value!r} is no text. Give a list of texts, or of rows with the task's columns.").format(
+                value=value
+            )
+        )
+    return value.encode("utf-8", "replace").decode()
 
 
 def _name(thing: Task | Method) -> str:

@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,19 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(run, error) from None
+
+
+@contextmanager
+def begun(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Claim the folder, and take a new one away again where what is put into it first fails."""
+    new = not run.exists()
+    claim(run, resume=resume, overwrite=overwrite)
+    try:
+        yield
+    except InputError:
+        if new:
+            shutil.rmtree(run)
+        raise
 
 
 def _clear(run: Path) -> None:

@@ -17,11 +17,13 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of mal
 def accelerator(precision: str) -> Accelerator:
     """Return the engine: one process, or as many as `torchrun` started; on a GPU where there is one."""
     from accelerate import DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
     from transformers.utils.logging import disable_progress_bar
 
     # A method or a task may leave weights without gradient (a pooler under token labels).
     disable_progress_bar()
     keep_memory()
+    AcceleratorState._reset_state()  # else a second run in this process must have the first one's precision
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused])
 

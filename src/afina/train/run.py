@@ -60,6 +60,13 @@ class Run:
                     path=self.path
                 )
             )
+        if "objective" in self.settings:  # of `pretrain`
+            raise InputError(
+                _(
+                    "The model in {path} is pre-trained and has learnt no task yet. Fine-tune it first: "
+                    "afina finetune DATA --model {path}"
+                ).format(path=self.path)
+            )
         return Bundle.load(self.path / "best")
 
     def __repr__(self) -> str:

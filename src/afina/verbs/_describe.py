@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.core import Row, Splits
 from afina.messages import _
-from afina.messages.numbers import number
+from afina.messages.numbers import number, plain
 from afina.verbs._prepare import Prepared
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from afina.train.bundle import Bundle
 
+LISTED = 20  # names at most in one sentence
 WATCHED = (
     1000  # rows of each part at most that are scored in mid-training; the scores at the end are over all rows
 )
@@ -46,6 +47,14 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
         )
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    for name, word in (("validation", _("validation")), ("test", _("test"))):
+        unmeasured = sorted(labels["train"].keys() - labels[name].keys())
+        if named[name] and unmeasured and _are_labels(task, labels["train"]):
+            notes.append(
+                _(
+                    "Labels without a row in the {part} part, where they lower macro figures: {labels}."
+                ).format(part=word, labels=_listed(unmeasured))
+            )
     return {
         "rows": {name: len(rows) for name, rows in named.items()},
         "labels": labels,
@@ -53,6 +62,24 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
         "notes": notes,
         "length": length,
     }
+
+
+def labels_in_words(task: Any, about_data: dict[str, Any]) -> list[str]:
+    """Name the labels of the training rows, so that one that is none (`NaN`, another spelling) is seen."""
+    found = about_data["labels"]["train"]
+    if not _are_labels(task, found):
+        return []
+    by_rows = [f"{label} ({n})" for label, n in sorted(found.items(), key=lambda each: (-each[1], each[0]))]
+    return [_("Labels ({n}): {labels}.").format(n=len(found), labels=_listed(by_rows))]
+
+
+def _are_labels(task: Any, groups: dict[str, int]) -> bool:
+    """Whether what rows are grouped by are the task's labels themselves."""
+    return bool(groups) and groups.keys() <= set(getattr(task, "labels", ()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
 def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
@@ -88,6 +115,8 @@ def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, whole: Se
             tokens=number(sum(whole) / len(whole)),
         ),
         _(
-            "{weights} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate:g}."
-        ).format(weights=number(trained), steps=steps, rows=verb.train_batch_size, rate=verb.learning_rate),
+            "{weights} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate}."
+        ).format(
+            weights=number(trained), steps=steps, rows=verb.train_batch_size, rate=plain(verb.learning_rate)
+        ),
     ]

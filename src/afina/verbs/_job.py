@@ -1,5 +1,6 @@
 """Which run is meant: a new one, the repeat of a `run.toml`, or one that goes on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def job(
         file = Path(data)
         if settings.get("resume") and not settings.get("output_dir"):
             settings = settings | {"output_dir": str(file.parent)}
-        data, settings, recorded = from_file(file, settings)
+        data, settings, recorded = from_file(file, settings, verb)
     run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
     folder.check(run, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
     if bool(settings.get("resume")):
@@ -35,20 +36,29 @@ def _as_begun(
     run: Path, data: str, settings: dict[str, Any], verb: type[Settings]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return data and settings as the run began; a setting that now says otherwise is an error."""
-    begun_data, begun, recorded = from_file(run / "run.toml", {})
+    begun_data, begun, recorded = from_file(run / "run.toml", {}, verb)
     told = choose({k: v for k, v in settings.items() if k not in PASSING}, verb).flat()
-    for name in settings:
-        if name in told and name not in PASSING and begun.get(name) != told[name]:
-            raise InputError(
-                _(
-                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
-                ).format(run=run, flag=flag(name), old=begun.get(name), new=told[name])
-            )
+    unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
     if Path(data) != Path(begun_data) and not data.endswith(".toml"):
         raise InputError(
             _("The run in {run} began with the data {old}, not {new}.").format(
                 run=run, old=begun_data, new=data
             )
         )
-    passing = {name: settings[name] for name in (*PASSING, "offline", "quiet", "lang") if name in settings}
-    return begun_data, begun | passing, recorded
+    return begun_data, begun | passing(settings), recorded
+
+
+def unchanged(run: Path, begun: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    """Raise InputError where a setting that is told now is not the one that the run began with."""
+    for name, value in told.items():
+        if name not in PASSING and begun.get(name) != value:
+            raise InputError(
+                _(
+                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
+                ).format(run=run, flag=flag(name), old=begun.get(name), new=value)
+            )
+
+
+def passing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of this call alone, which no run keeps."""
+    return {name: settings[name] for name in (*PASSING, "offline", "quiet", "lang") if name in settings}

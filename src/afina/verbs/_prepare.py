@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from afina.core import Row, Splits, Table, Task
+from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import _
 
@@ -24,26 +25,18 @@ def prepare(
     task: Task, data: str, validation: str | None, test: str | None, *, seed: int, offline: bool = False
 ) -> Prepared:
     """Read, choose columns, clean, split and check; InputError before anything is loaded or written."""
-    from afina.data.columns import why
     from afina.data.read import read
-    from afina.data.split import by_column, split
+    from afina.data.split import by_column, split, split_column
 
     table = read(data, offline=offline)
     asked = task
     task = task.choose_columns(table)
-    notes = list(table.notes)
-    for role in ("text", "label"):
-        column = getattr(task, role, None)
-        if column and getattr(asked, role, None) is None:
-            notes.append(
-                _("Column '{column}' is taken as the {role}: {why}.").format(
-                    column=column, role=_("text") if role == "text" else _("label"), why=why(column, role)
-                )
-            )
+    notes = [*table.notes, *guessed(asked, task)]
     parts: list[list[Row] | None] = [table.rows, None, None]
-    by_split_column = by_column(table) if validation is None and test is None else None
-    if by_split_column:
-        parts = list(by_split_column)
+    if validation is None and test is None:
+        parts = list(by_column(table) or parts)
+    elif column := split_column(table):
+        notes.append(_("Column '{column}' is not used to split: the parts are files.").format(column=column))
     for place, file in ((1, validation), (2, test)):
         if file is not None:
             other = read(file, offline=offline)
@@ -57,6 +50,21 @@ def prepare(
     splits = split(cleaned[0] or [], cleaned[1], cleaned[2], key=task.key, group=task.group, seed=seed)
     task.check(splits)
     return Prepared(task.learn(splits.train), splits, notes + list(splits.notes))
+
+
+def guessed(asked: Task, task: Task) -> list[str]:
+    """Say which columns of `task` were guessed: those that nobody `asked` for."""
+    from afina.data.columns import why
+
+    both: tuple[Role, ...] = ("text", "label")
+    roles = [role for role in both if getattr(asked, role, None) is None]
+    return [
+        _("Column '{column}' is taken as the {role}: {why}.").format(
+            column=column, role=_("text") if role == "text" else _("label"), why=why(column, role)
+        )
+        for role in roles
+        if (column := getattr(task, role, None))
+    ]
 
 
 def clean(task: Task, rows: Sequence[Row], notes: list[str]) -> list[Row]:

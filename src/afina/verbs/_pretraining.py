@@ -14,6 +14,24 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[Any, Any, int]  # windows of one length, their plan, and the steps it is followed for
 
 
+def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
+    """Say what would be done, and return the figures of a run that has not been."""
+    from afina.messages.numbers import number
+    from afina.train.track import say
+
+    size = sum(text.stat().st_size for text in texts) / 1e6
+    for sentence in (
+        _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
+        _("Training goes on for {tokens} tokens, {step} a step.").format(
+            tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
+        ),
+        _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
+    ):
+        say(sentence, quiet)
+    figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
+    return {"run": str(run), **figures, "losses": {"validation": {"mlm": None, "nsp": None}}}
+
+
 def source(chosen: Any, *, offline: bool) -> Path | None:
     """Return the folder of the model to go on from, None for a new one."""
     from afina.models.find import find
@@ -25,23 +43,32 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
     return find(chosen.model, offline=offline)
 
 
-def tokenizer(texts: list[Path], chosen: Any, source: Path | None, run: Path) -> Any:
-    """Take the tokenizer of the model, the one that is named or lies in the run, or train one on the texts."""
-    from transformers import AutoTokenizer
-
+def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | None) -> Any:
+    """Take the tokenizer of the model, the one that is named, the one in the folder `made`, or train one."""
     from afina.data.corpus import documents
-    from afina.models.load import load_tokenizer
+    from afina.models.load import load_tokenizer, read_tokenizer
     from afina.models.wordpiece import train_wordpiece
 
     if source:
         return load_tokenizer(source)
-    folder = Path(chosen.tokenizer) if chosen.tokenizer else run / "tokenizer"
-    if not folder.is_dir():
-        if chosen.tokenizer:
-            raise InputError(_("There is no tokenizer folder {folder}.").format(folder=folder))
-        texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
-        train_wordpiece(texts_of, chosen.vocab_size).save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    if chosen.tokenizer:
+        if not Path(chosen.tokenizer).is_dir():
+            raise InputError(_("There is no tokenizer folder {folder}.").format(folder=chosen.tokenizer))
+        return read_tokenizer(Path(chosen.tokenizer))
+    if made and made.is_dir():
+        return read_tokenizer(made)
+    texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
+    return train_wordpiece(texts_of, chosen.vocab_size)
+
+
+def kept(tokenizer: Any, folder: Path) -> Any:
+    """Return the tokenizer as it is when it is read back from `folder`, where it is written."""
+    from afina.models.load import read_tokenizer
+    from afina.train.atomic import replaced
+
+    with replaced(folder) as new:
+        tokenizer.save_pretrained(new)
+    return read_tokenizer(folder)
 
 
 def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[Part, Part]:
@@ -49,10 +76,14 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     import numpy as np
 
     from afina.data.corpus import Corpus
+    from afina.train.atomic import cannot_write
 
-    train = Corpus.build(texts, tokenizer, run / "corpus")
-    if chosen.validation:
-        return (train, None), (Corpus.build([Path(chosen.validation)], tokenizer, run / "held_out"), None)
+    try:
+        train = Corpus.build(texts, tokenizer, run / "corpus")
+        if chosen.validation:
+            return (train, None), (Corpus.build([Path(chosen.validation)], tokenizer, run / "held_out"), None)
+    except OSError as error:
+        raise cannot_write(run / "corpus", error) from None
     held = np.zeros(len(train), dtype=bool)
     held[:: max(2, min(100, len(train) // 2))] = True
     if len(train) < 4:
@@ -121,6 +152,12 @@ def phases(chosen: Any, part: Part, world: int, rank: int) -> list[Phase]:
         steps = round(share * chosen.max_tokens / (rows * mean))
         if steps:
             phases.append((windows, plan, steps))
+    if not phases:
+        raise InputError(
+            _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
+                tokens=chosen.max_tokens, step=chosen.tokens_per_step
+            )
+        )
     return phases
 
 

@@ -56,18 +56,41 @@ def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
     )
 
 
-def from_file(file: Path, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the data, the settings and what was recorded of a `run.toml`, with `settings` laid over it."""
+def from_file(
+    file: Path, settings: Mapping[str, Any], verb: type[Settings]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the data, the settings and what was recorded of a `run.toml`, with `settings` laid over it.
+
+    Raises InputError, which names the file, where `verb` does not take the settings in it.
+    """
     from afina.train.run import read_settings
 
     held = read_settings(file)
     recorded = held.pop("recorded", {})
+    own = {name: value for name, value in held.items() if name != "data"}
     held |= settings
     data = held.pop("data", None)
     if not isinstance(recorded, dict):
         raise InputError(_("{file}: [recorded] must be a table, or not be there.").format(file=file))
+    if data is None and "objective" in held:
+        raise InputError(
+            _("{file} is of a pre-training, which is repeated by afina pretrain and its texts.").format(
+                file=file
+            )
+        )
     if not isinstance(data, str):
         raise InputError(_('{file} does not say which data to use: add data = "file.csv".').format(file=file))
+    threads = recorded.get("threads", 1)
+    if not isinstance(threads, int) or threads < 1:
+        raise InputError(
+            _("{file}: {name} is {value!r}, but must be {wanted}.").format(
+                file=file, name="threads", value=threads, wanted=_("a whole number")
+            )
+        )
+    try:
+        choose(own, verb)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     return data, held, recorded
 
 

@@ -35,15 +35,17 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     common, own = Common.of(common), Evaluate.of(own)
     from afina.data.read import read
     from afina.train.run import Run
+    from afina.train.track import say
     from afina.verbs._measure import compare
-    from afina.verbs._prepare import clean
+    from afina.verbs._prepare import clean, guessed
 
     trained = Run(run)
     result = trained.result
     bundle = trained.bundle
-    notes: list[str] = []
     table = read(data, offline=common.offline)
-    task = columns(bundle.task, table, own)
+    asked = columns(bundle.task, table, own)
+    task = asked.choose_columns(table)
+    notes = [*table.notes, *guessed(asked, task)]
     rows = clean(task, table.rows, notes)
     if not rows:
         raise InputError(_("{file} has no row with both text and label.").format(file=data))
@@ -54,7 +56,19 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     found = compare(bundle.task, {"test": rows}, answers, rivals)
     for name in ("majority", "tfidf"):
         found["baselines"].setdefault(name, {"validation": None, "test": None})
-    found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": [*table.notes, *notes]}
+    if unseen := found["details"]["test"].get("unseen"):
+        notes.append(
+            _("Labels that the model does not know, whose rows count as errors: {labels}.").format(
+                labels=", ".join(unseen)
+            )
+        )
+    if not train:
+        notes.append(
+            _("There are no baselines: the run's training data is not at hand, or has changed since.")
+        )
+    found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": notes}
+    for note in notes:
+        say(note, common.quiet)
     return {
         **{name: result[name] for name in ("run", "model", "task", "method")},
         **found,
@@ -73,12 +87,12 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
 
 
 def columns(task: Task, table: Any, own: Evaluate) -> Task:
-    """Return the task with the columns of another table: those named, else those of training, else guessed."""
+    """Return the task with the columns of another table that are named, or else are those of training."""
     chosen = {}
     for role in ("text", "label"):
         named, trained = getattr(own, role), getattr(task, role, None)
         chosen[role] = named or (trained if trained in table.columns else None)
-    return task.replace(**chosen).choose_columns(table)
+    return task.replace(**chosen)
 
 
 def _training_rows(run: Any, task: Task) -> Sequence[Row]:

@@ -10,7 +10,7 @@ from afina.messages import N_, _
 from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
-from afina.verbs._describe import evaluation, plan_in_words, summary, trained_weights
+from afina.verbs._describe import evaluation, labels_in_words, plan_in_words, summary, trained_weights
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
@@ -52,12 +52,13 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
-def finetune(data: str | Path, **settings: Any) -> "Run | None":
+def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
-    the run; with `dry_run=True` nothing is trained or written and None is returned. Raises InputError before
-    anything is written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
+    the run; with `dry_run=True` nothing is trained or written, and the keys of a run's result are returned, with
+    None for what only training can tell. Raises InputError before anything is written where the data or a setting
+    is wrong, and Interrupted when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
     begin(settings)
@@ -84,7 +85,7 @@ def _train(
     run: Path,
     recorded: dict[str, Any],
     began: float,
-) -> "Run | None":
+) -> "Run | Any":
     """Encode, build, fit, score and report."""
     import torch
 
@@ -104,6 +105,12 @@ def _train(
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
     tokenizer, config = load_tokenizer(source), load_config(source, task.config())
     limit = longest(config, tokenizer)
+    if (chosen.verb.max_length or 0) > limit:
+        raise InputError(
+            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                length=chosen.verb.max_length, most=limit
+            )
+        )
     verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
@@ -120,13 +127,14 @@ def _train(
     )
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
-        for sentence in about_data["notes"] + plan_in_words(splits, verb, total, trained, whole):
+        plan_words = plan_in_words(splits, verb, total, trained, whole)
+        for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
             say(sentence, quiet)
     if verb.dry_run:
         say(
             _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
         )
-        return None
+        return _not_run(run, verb, about_data, trained, total)
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
@@ -191,6 +199,22 @@ def _train(
             raise cannot_write(run, error) from None
     accelerator.wait_for_everyone()
     return Run(run)
+
+
+def _not_run(
+    run: Path, verb: Resolved, about_data: dict[str, Any], trained: int, steps: int
+) -> dict[str, Any]:
+    """Return the result of a run that was only planned."""
+    parts = {"validation": None, "test": None}
+    return {
+        "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method,
+        "scores": parts, "baselines": {"majority": parts, "tfidf": parts},
+        "details": {"data": about_data, "steps": steps},
+        **dict.fromkeys(("rows_per_s", "tokens_per_s", "share_of_peak")),
+        "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
+        "trained_weights": trained,
+        "peak_memory_mb": None,
+    }  # fmt: skip
 
 
 def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:

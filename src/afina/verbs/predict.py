@@ -36,12 +36,24 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         raise InputError(
             _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
         )
+    from afina.data.columns import text_of, why
     from afina.train.run import Run
+    from afina.train.track import say
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
-    column = _column(table, own.text, getattr(bundle.task, "text", None))
-    answers = bundle.predict([_text(row.get(column)) for row in table.rows])
+    trained = getattr(bundle.task, "text", None)
+    column = _column(table, own.text, trained)
+    notes = list(table.notes)
+    if table.columns != ("text",) and column not in (own.text, trained):
+        notes.append(
+            _("Column '{column}' is taken as the {role}: {why}.").format(
+                column=column, role=_("text"), why=why(column, "text")
+            )
+        )
+    for note in notes:
+        say(note, common.quiet)
+    answers = bundle.predict([text_of(row.get(column)) or "" for row in table.rows])
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -73,9 +85,9 @@ def _table(texts: Sequence[str | Path], *, offline: bool) -> Table:
         raise InputError(_("Name a text, a file, or - for standard input."))
     if len(texts) == 1 and str(texts[0]) == "-":
         # As bytes, since a pipe may carry another encoding than the terminal's.
-        text, _notes = decode(sys.stdin.buffer.read(), "-")
+        text, notes = decode(sys.stdin.buffer.read(), "-")
         lines = io.StringIO(text, newline=None)  # which knows every line end, and no other signs, as one
-        return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), "-")
+        return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), "-", tuple(notes))
     files = [text for text in texts if _is_file(text)]
     if files and len(texts) > 1:
         raise InputError(_("{file} is a file; give one file alone, or only texts.").format(file=files[0]))
@@ -95,11 +107,6 @@ def _is_file(text: str | Path) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # a long text is no possible name
         return False
-
-
-def _text(value: Any) -> str:
-    """Return a cell as text that a tokenizer takes: a shell may hand on bytes that are no UTF-8."""
-    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _column(table: Table, named: str | None, trained: str | None) -> str:

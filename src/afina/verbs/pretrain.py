@@ -8,6 +8,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Optimisation, divide, setting
 from afina.tasks.masked_lm import MaskedLm
+from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._settings import begin
 
 
@@ -39,56 +40,97 @@ class Pretrain(Optimisation):
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
 def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     """Train a tokenizer and a masked language model on text files, and return what INTERFACE names.
 
     `texts` are files with a blank line between documents, JSONL or Parquet. Raises InputError before anything
-    is written where a file or a setting is wrong, and Interrupted when stopped; `resume=True` goes on.
+    is written where a file or a setting is wrong, and Interrupted when stopped; `resume=True` goes on. With
+    `dry_run=True` nothing is trained or written, and what only training can tell is None.
     """
     begin(settings)
+    files = [str(text) for text in texts]
+    if settings.get("resume"):
+        files, settings = _as_begun(files, settings)
     common, chosen, knobs = divide(settings, Common, Pretrain, MaskedLm)
-    return _run([Path(text) for text in texts], Common.of(common), Pretrain.of(chosen), MaskedLm.of(knobs))
+    return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), MaskedLm.of(knobs))
+
+
+def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return texts and settings as the run began; one that now says otherwise is an error."""
+    from afina.train import folder
+    from afina.train.run import read_settings
+
+    if not texts and not settings.get("output_dir"):
+        raise InputError(_("Name at least one text file to learn from."))
+    run = folder.place(settings.get("output_dir"), texts[0] if texts else "")
+    folder.check(run, resume=True, overwrite=False)
+    begun = read_settings(run / "run.toml")
+    begun.pop("recorded", None)
+    old = begun.pop("texts", texts)
+    _common, chosen, knobs = divide(settings, Common, Pretrain, MaskedLm)
+    told = Pretrain.of(chosen).model_dump(mode="json") | MaskedLm.of(knobs).model_dump(mode="json")
+    unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
+    if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=", ".join(old), new=", ".join(texts)
+            )
+        )
+    kept = {name: value for name, value in begun.items() if name not in PASSING}
+    return old, kept | passing(settings)
 
 
 def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) -> dict[str, Any]:
+    from contextlib import nullcontext
     from functools import partial
 
-    import torch
-
-    from afina.methods.full import Full
-    from afina.train import folder, machine
-    from afina.train.atomic import replaced
-    from afina.train.fit import Budget, fit
-    from afina.train.run import write_settings
+    from afina.data.corpus import check
+    from afina.train import folder
     from afina.verbs import _pretraining as parts
 
     began = time.perf_counter()
     if not texts:
         raise InputError(_("Name at least one text file to learn from."))
     for text in [*texts, *([Path(chosen.validation)] if chosen.validation else [])]:
-        if not text.is_file():
-            raise InputError(_("There is no file {file}.").format(file=text))
+        check(text)
     source = parts.source(chosen, offline=common.offline)
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
+    if chosen.dry_run:
+        return parts.planned(texts, chosen, run, quiet=common.quiet)
+
+    import torch
+
+    from afina.methods.full import Full
+    from afina.train import machine
+    from afina.train.atomic import replaced
+    from afina.train.fit import Budget, fit
+    from afina.train.run import write_settings
+
     accelerator = machine.accelerator(chosen.precision)
-    if accelerator.is_main_process:
-        folder.claim(run, resume=chosen.resume, overwrite=chosen.overwrite)
+    main = accelerator.is_main_process
     with accelerator.main_process_first():  # the others find what the first has made
-        tokenizer = parts.tokenizer(texts, chosen, source, run)
-        train, held = parts.corpora(texts, chosen, tokenizer, run)
-    if accelerator.is_main_process:
+        # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
+        made = run / "tokenizer" if chosen.resume or not main else None
+        tokenizer = parts.tokenizer(texts, chosen, source, made)
+        begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
+        with begun:
+            if main and not (source or chosen.tokenizer):
+                tokenizer = parts.kept(tokenizer, run / "tokenizer")
+            train, held = parts.corpora(texts, chosen, tokenizer, run)
+            phases = parts.phases(chosen, train, accelerator.num_processes, accelerator.process_index)
+    if main:
         kept = (
             {"texts": [str(text) for text in texts]}
-            | chosen.model_dump(mode="json")
+            | chosen.model_dump(mode="json", exclude=PASSING)
             | task.model_dump(mode="json")
         )
         write_settings(run / "run.toml", kept, machine.recorded())
     torch.manual_seed(chosen.seed)
     model = parts.start(chosen, source, tokenizer, train[0])
-    phases = parts.phases(chosen, train, accelerator.num_processes, accelerator.process_index)
     total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
 
     def evaluate(model: torch.nn.Module) -> tuple[list[float], dict[str, Any]]:

@@ -1,0 +1,117 @@
+"""`afina pretrain` as a command: what it leaves behind, what it goes on with, what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import toy
+
+Command = Callable[..., toy.Said]
+SMALL = (
+    "--shape",
+    "tiny",
+    "--initialisation",
+    "random",
+    "--max-tokens",
+    "2000",
+    "--tokens-per-step",
+    "500",
+    "--short-length",
+    "32",
+)
+
+one_thread = pytest.fixture(scope="module")(toy.one_thread)
+
+
+def corpus(file: Path, documents: int = 40) -> Path:
+    lines = [f"El perro número {i} duerme en la casa. Mañana viene el gato {i}." for i in range(documents)]
+    file.write_text("\n\n".join(lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def afina_(
+    tmp_path: Path, one_thread: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """The command, in a folder with a text and a tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    corpus(tmp_path / "text.txt")
+    toy.model(tmp_path / "tiny")
+    return toy.command(capfd)
+
+
+def test_dry_run_writes_nothing(afina_: Command, tmp_path: Path) -> None:
+    before = toy.content(tmp_path)
+    said = afina_("pretrain", "text.txt", *SMALL, "--dry-run", "--json")
+    assert said.code == 0
+    assert said.json["run"] == "runs/text"
+    assert said.json["tokens_seen"] is None and set(said.json["losses"]["validation"]) == {"mlm", "nsp"}
+    assert "2,000 tokens, 500 a step" in said.err
+    assert toy.content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "few.txt --tokenizer tiny",  # too few documents
+        "text.txt --vocab-size 200",  # fewer than the characters take
+        "latin.txt",
+        "text.txt --tokenizer tiny --tokens-per-step 100000000",
+    ],
+)
+def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp_path: Path) -> None:
+    corpus(tmp_path / "few.txt", 3)
+    (tmp_path / "latin.txt").write_bytes("El niño comió.\n\n".encode("latin-1") * 9)
+    before = toy.content(tmp_path)
+    said = afina_("pretrain", *words.split(), "--output-dir", "run")
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert toy.content(tmp_path) == before
+
+
+def test_a_tokenizer_that_an_earlier_attempt_left_is_not_taken(afina_: Command, tmp_path: Path) -> None:
+    from afina.models.load import read_tokenizer
+
+    toy.model(tmp_path / "runs" / "text" / "tokenizer")
+    before = len(read_tokenizer(tmp_path / "runs" / "text" / "tokenizer"))
+    assert afina_("pretrain", "text.txt", *SMALL, "--vocab-size", "1100", "--quiet").code == 0
+    assert len(read_tokenizer(tmp_path / "runs" / "text" / "best")) < before
+
+
+def test_a_finished_run(afina_: Command, tmp_path: Path) -> None:
+    words = ("pretrain", "text.txt", "--tokenizer", "tiny", *SMALL, "--quiet", "--output-dir", "run")
+    first = afina_(*words, "--json")
+    assert first.code == 0
+    settings = (tmp_path / "run" / "run.toml").read_text(encoding="utf-8")
+    assert not any(name in settings for name in ("output_dir", "resume", "overwrite", "dry_run"))
+    before = toy.weights(tmp_path / "run")
+
+    # What the run began with need not be said again, and may not be said otherwise.
+    again = afina_("pretrain", "--resume", "--output-dir", "run", "--quiet", "--json")
+    assert again.code == 0
+    assert again.json["losses"] == first.json["losses"]
+    assert toy.weights(tmp_path / "run") == before
+    for change in (("--seed", "4"), ("--max-tokens", "3000"), ("--no-nsp",)):
+        said = afina_(*words, "--resume", *change)
+        assert said.code == 2
+        assert f"began with {change[0].replace('--no-', '--')}" in said.err
+    said = afina_("pretrain", corpus(tmp_path / "other.txt"), "--resume", "--output-dir", "run")
+    assert (said.code, "text.txt" in said.err) == (2, True)
+
+    # A text that cannot be read does not cost the run that it was to replace.
+    (tmp_path / "latin.txt").write_bytes("El niño comió.\n\n".encode("latin-1") * 9)
+    assert afina_("pretrain", "latin.txt", "--output-dir", "run", "--overwrite").code == 2
+    assert toy.weights(tmp_path / "run") == before
+
+    toy.table(tmp_path / "toy.csv")
+    for verb in (("evaluate", "run", "toy.csv"), ("predict", "run", "hola")):
+        said = afina_(*verb)
+        assert said.code == 2
+        assert "afina finetune DATA --model run" in said.err
+    said = afina_("finetune", "run/run.toml")
+    assert (said.code, "afina pretrain" in said.err) == (2, True)
+    said = afina_("finetune", "toy.csv", "--model", "run", "--max-steps", "1", "--quiet", "--json")
+    assert said.code == 0
+    assert json.loads((tmp_path / "runs/toy/scores.json").read_text(encoding="utf-8"))["model"] == "run"
