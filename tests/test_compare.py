@@ -109,7 +109,9 @@ def test_a_small_search_takes_the_best_of_three_rates(afina_: Command) -> None:
         "compare", "toy.csv", *FLAGS, "--seeds", "1", "--tune", "small", "--output-dir", "tuned"
     )  # fmt: skip
     assert said.code == 0, said.err
-    runs = {place.parent.name: json.loads(place.read_text()) for place in Path("tuned").glob("runs/*/scores.json")}
+    runs = {
+        place.parent.name: json.loads(place.read_text()) for place in Path("tuned").glob("runs/*/scores.json")
+    }
     searched = {name: each for name, each in runs.items() if "rate" in name}
     assert len(searched) == 3
     best = max(next(iter(each["scores"]["validation"].values()))["value"] for each in searched.values())

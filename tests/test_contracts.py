@@ -234,7 +234,7 @@ def stirred(case: toys.Case) -> torch.nn.Module:
 
 
 def test_saved_and_loaded_it_gives_the_same_answers(case: toys.Case, tmp_path: Path) -> None:
-    before = Bundle(stirred(case), case.tokenizer, case.task, case.method, toys.LENGTH)
+    before = case.bundle(stirred(case))
     before.save(tmp_path)
     after = Bundle.load(tmp_path)
     batch = some(case, range(8))
@@ -250,7 +250,7 @@ def test_saved_and_loaded_it_gives_the_same_answers(case: toys.Case, tmp_path: P
 def test_the_json_of_a_task_and_a_method_tells_all(case: toys.Case, tmp_path: Path) -> None:
     for thing in (case.task, case.method):
         assert type(thing).of(json.loads(json.dumps(thing.model_dump(mode="json")))) == thing
-    Bundle(case.model(), case.tokenizer, case.task, case.method, toys.LENGTH).save(tmp_path)
+    case.bundle(case.model()).save(tmp_path)
     about = json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
     assert find("tasks", about["task"]).of(about["task_settings"]) == case.task
     assert find("methods", about["method"]).of(about["method_settings"]) == case.method
@@ -260,7 +260,7 @@ def test_plain_transformers_gives_the_same_logits(case: toys.Case, tmp_path: Pat
     if type(case.method) is not Full:
         pytest.skip("an adapter's folder is for peft")
     model = stirred(case)
-    Bundle(model, case.tokenizer, case.task, case.method, toys.LENGTH).save(tmp_path)
+    case.bundle(model).save(tmp_path)
     plain = getattr(transformers, case.task.head).from_pretrained(tmp_path).eval()
     text = transformers.AutoTokenizer.from_pretrained(tmp_path)("muy bueno, my phone", return_tensors="pt")
     with torch.no_grad():

@@ -17,14 +17,15 @@ from afina.methods.full import Full
 from afina.models.load import load, load_tokenizer
 from afina.models.wordpiece import train_wordpiece
 from afina.names import find, known
-from afina.train.bundle import mean_loss
+from afina.train.bundle import Base, Bundle, mean_loss
 from afina.train.fit import Budget, Progress, fit
 from afina.train.loop import Objective, steps
 
 WHOLE = 10**6  # micro-batch tokens that hold any step in one piece
 LENGTH = 32  # positions of the model
 
-# Beside every task with its own defaults: knobs that change what its loss sums over. A corpus brings pairs.
+# Beside every task with its own defaults: knobs that change what its loss sums over, which is nothing to a method,
+# so that one method will do. A corpus brings pairs.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"balanced": {"class_weight": "balanced"}},
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
@@ -33,7 +34,7 @@ NAMES = [
     "-".join(filter(None, (task, method, variant)))
     for task in known("tasks")
     for method in known("methods")
-    for variant in ("", *VARIANTS.get(task, ()))
+    for variant in ("", *(VARIANTS.get(task, ()) if method == "full" else ()))
 ]
 
 
@@ -49,7 +50,14 @@ class Case(NamedTuple):
     def model(self, dropout: float | None = 0.0) -> nn.Module:
         """Return a fresh model, the same every time; `dropout` of None leaves the model's own 0.1."""
         torch.manual_seed(0)
-        return self.method.modify(load(self.folder, self.task.head, self.task.config(), dropout=dropout))
+        return self.method.modify(
+            load(self.folder, self.task.head, self.task.config(), dropout=dropout), self.tokenizer
+        )
+
+    def bundle(self, model: nn.Module) -> Bundle:
+        """Return the model with all that is saved with it."""
+        base = Base.of(str(self.folder), self.folder)
+        return Bundle(model, self.tokenizer, self.task, self.method, LENGTH, base=base)
 
     def plan(self, batch_size: int, micro_tokens: int = WHOLE, world: int = 1, rank: int = 0) -> Plan:
         return Plan([self.task.length(row) for row in self.rows], batch_size, micro_tokens, 0, world, rank)

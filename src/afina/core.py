@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from afina.settings import Settings
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
+Schedule = Literal["linear", "cosine", "warmup_stable_decay", "slanted_triangular"]
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,18 @@ class Step:
 
 
 class Stage(NamedTuple):
-    """A stretch of training: which weights train (None: all), its share of the steps, its learning-rate factor."""
+    """A stretch of training: which weights train (None: all), its share of the steps, its learning-rate factor.
+
+    `rates` are factors of single weights on top of it (1 where a weight is not named). `lr_scheduler_type` is the
+    shape of its learning rate, where the method wants another than the run's.
+    """
 
     name: str
     trainable: frozenset[str] | None = None
     share: float = 1.0
     learning_rate_factor: float = 1.0
+    rates: Mapping[str, float] | None = None
+    lr_scheduler_type: Schedule | None = None
 
 
 class Task(Settings, ABC):
@@ -217,22 +225,39 @@ class Method(Settings, ABC):
     Frozen; its fields are its knobs. A file `methods/name.py` holds class `Name`. No torch at the top of the file.
     """
 
+    whole: ClassVar[bool] = True
+    """Whether a saved folder holds the whole model; where not, it needs the base model that the run began with."""
+
     def presets(self, hidden_size: int) -> dict[str, Any]:
         """Return the training settings that suit this method at this width, used where the person set none."""
         return {}
 
-    def modify(self, model: nn.Module) -> nn.Module:
-        """Return the model with what the method puts into it."""
+    def modify(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+        """Return the model with what the method puts into it; InputError where this model has no place for it."""
         return model
 
     def stages(self, model: nn.Module) -> list[Stage]:
         """Return the stretches of training, in order; their shares add up to one."""
         return [Stage("all")]
 
-    @abstractmethod
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the trained weights into `folder` in Hugging Face's (or PEFT's) format."""
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Return the model as transformers' own, with the same answers and nothing put into it, changed in place.
+
+        Raises InputError where what the method puts in is no change of the model's own weights.
+        """
+        return model
 
     @abstractmethod
-    def load(self, folder: Path, head: str, config: Mapping[str, Any]) -> nn.Module:
-        """Return the model that `save` wrote, in float32, with the same answers."""
+    def off(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which the model is the base model again, bit by bit.
+
+        A head that the base model lacks is then as it was drawn. Raises InputError where the base is not kept.
+        """
+
+    @abstractmethod
+    def save(self, model: nn.Module, folder: Path, base: str | None) -> None:
+        """Write the trained weights into `folder` in Hugging Face's (or PEFT's) format; `base`: what they change."""
+
+    @abstractmethod
+    def load(self, folder: Path, head: str, config: Mapping[str, Any], base: Path | None) -> nn.Module:
+        """Return the model that `save` wrote, in float32, with the same answers; `base` where it is not `whole`."""

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afina.core import Method
+from afina.core import Stage
+from afina.messages import N_
+from afina.methods._whole import Whole
+from afina.settings import setting
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class Full(Method):
+class Full(Whole):
     """Fine-tune all weights: the most that a model can learn, and the most memory."""
+
+    layer_decay: float = setting(
+        1.0,
+        N_("Factor on the learning rate from each block to the one below it (1: all learn alike)."),
+        gt=0,
+        le=1,
+    )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
         """Small models want larger steps (Turc et al. 2019); up to width 256 even more: see benchmarks/LOG.md."""
         return {"learning_rate": 5e-4 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write `config.json` and `model.safetensors`."""
-        model.save_pretrained(folder)  # type: ignore[operator]
+    def stages(self, model: nn.Module) -> list[Stage]:
+        """Layer-wise decay as in ELECTRA (Clark et al. 2020): the head learns fastest, the embeddings slowest."""
+        from afina.models.parts import depths
 
-    def load(self, folder: Path, head: str, config: Mapping[str, Any]) -> nn.Module:
-        """Return the model that `folder` holds."""
-        from afina.models.load import load
-
-        return load(folder, head, config)
+        if self.layer_decay == 1:
+            return [Stage("all")]
+        depth = depths(model)
+        top = max(depth.values())
+        return [Stage("all", rates={name: self.layer_decay ** (top - each) for name, each in depth.items()})]

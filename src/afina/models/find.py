@@ -54,6 +54,13 @@ def shape(folder: Path) -> dict[str, Any]:
 
 def _checked(folder: Path, name: str = "") -> Path:
     """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
+    if (folder / "adapter_model.safetensors").is_file():
+        raise InputError(
+            _(
+                "{folder} holds an adapter, no whole model. Write it out with its base model first: "
+                "afina models save {folder} FOLDER."
+            ).format(folder=folder)
+        )
     if not (folder / "config.json").is_file():
         if (folder / "best" / "config.json").is_file():
             return _checked(folder / "best")

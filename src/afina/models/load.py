@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from afina.errors import InputError
 from afina.messages import _
 from afina.models.find import shape
+from afina.models.parts import AFTER_PADDING
 
 # What the field calls its dropouts; those of the attention stay as they are (0 unless asked: see `load`).
 DROPOUTS = (
@@ -24,6 +25,9 @@ DROPOUTS = (
     "dropout_rate",
     "mlp_dropout",
     "embedding_dropout",
+    "classifier_dropout",
+    "seq_classif_dropout",
+    "qa_dropout",
 )
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 
@@ -81,10 +85,16 @@ def load(
 
 
 def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module:
-    """Return the model where its backbone came from the file: transformers would draw what is missing, silently."""
+    """Return the model where its backbone came from the file: transformers would draw what is missing, silently.
+
+    `model.drawn` names the weights that the file did not bring: a new head, sometimes the pooler below it.
+    """
     backbone = getattr(model, "base_model_prefix", "") + "."
     unfit = [name for name, *_sizes in info["mismatched_keys"] if name.startswith(backbone)]
     missing = [name for name in info["missing_keys"] if name.startswith(backbone)]
+    model.drawn = frozenset(  # type: ignore[assignment]
+        [*info["missing_keys"], *(name for name, *_sizes in info["mismatched_keys"])]
+    )
     own = [name for name in model.state_dict() if name.startswith(backbone)]
     if unfit or 2 * len(missing) > len(own):
         raise InputError(
@@ -152,8 +162,8 @@ def longest(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = (
         getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
     )
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2  # their positions begin after the padding's
+    if config.model_type in AFTER_PADDING:
+        positions -= 2
     return int(min(positions, tokenizer.model_max_length))
 
 

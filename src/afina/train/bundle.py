@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,10 +14,24 @@ from afina.batching.plan import by_tokens, generator
 from afina.core import Method, Row, Task
 from afina.errors import InputError
 from afina.messages import _
+from afina.models.find import find as find_model
 from afina.models.load import load_tokenizer
 from afina.names import find
+from afina.train.folder import fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
+
+
+class Base(NamedTuple):
+    """The model that a run began with: an embedded name, a name of the Hub or a folder; the sha256 of its weights."""
+
+    model: str
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> "Base":
+        """Return the base `name` that lies in `folder`; a folder of the person's is named in full."""
+        return cls(str(folder.resolve()) if Path(name).expanduser().is_dir() else name, fingerprint(folder))
 
 
 @dataclass(frozen=True)
@@ -30,16 +44,21 @@ class Bundle:
     method: Method
     max_length: int
     micro_batch_tokens: int = 8192
+    base: Base | None = None
 
     def save(self, folder: Path) -> None:
-        """Write an ordinary Hugging Face folder that plain transformers loads with the same answers."""
-        self.method.save(self.model, folder)
+        """Write a Hugging Face folder that plain transformers (or, of an adapter, PEFT) loads with the same answers.
+
+        Where the method does not save the whole model, the base model's name and hash are all that is kept of it.
+        """
+        self.method.save(self.model, folder, self.base.model if self.base else None)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
         about = {
             "task": _name(self.task),
             "method": _name(self.method),
             "max_length": self.max_length,
+            "base": self.base._asdict() if self.base else None,
             "task_settings": self.task.model_dump(mode="json"),
             "method_settings": self.method.model_dump(mode="json"),
         }
@@ -47,12 +66,13 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
-        """Read what `save` wrote; InputError where the folder holds no trained model."""
+        """Read what `save` wrote; InputError where the folder holds no trained model or its base is not there."""
         try:
             about = json.loads((folder / FILE).read_text(encoding="utf-8"))
             task = find("tasks", about["task"]).of(about["task_settings"])
             method = find("methods", about["method"]).of(about["method_settings"])
             length = int(about["max_length"])
+            base = Base(**about["base"]) if about.get("base") else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 _("{folder} holds no model that afina trained ({file}: {reason}).").format(
@@ -60,8 +80,8 @@ class Bundle:
                 )
             ) from None
         tokenizer = load_tokenizer(folder)
-        model = method.load(folder, task.head, task.config())
-        return cls(model.eval(), tokenizer, task, method, length)
+        model = method.load(folder, task.head, task.config(), None if method.whole else _find(base, folder))
+        return cls(model.eval(), tokenizer, task, method, length, base=base)
 
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
         """Return the task's answer to each text (or row with the task's columns), in input order.
@@ -133,6 +153,28 @@ def _text(value: Any) -> str:
             )
         )
     return value.encode("utf-8", "replace").decode()
+
+
+def _find(base: Base | None, folder: Path) -> Path:
+    """Return the folder of the base model; InputError where it is missing or no longer the same."""
+    if base is None:
+        raise InputError(_("{file} does not say which base model it belongs to.").format(file=folder / FILE))
+    try:
+        found = find_model(base.model)
+    except InputError as error:
+        raise InputError(
+            _(
+                "{folder} holds only what was trained, and its base model {model} is missing: {reason} Put it back, "
+                "or write its new place into {file} (base, model)."
+            ).format(folder=folder, model=base.model, reason=error, file=folder / FILE)
+        ) from None
+    if fingerprint(found) != base.sha256:
+        raise InputError(
+            _(
+                "The base model {model} is not the one that {folder} was trained on: its weights have changed."
+            ).format(model=base.model, folder=folder)
+        )
+    return found
 
 
 def _name(thing: Task | Method) -> str:

@@ -11,13 +11,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from afina.core import Batch, Loss, Method, Stage, Step
+from afina.core import Batch, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
 from afina.train import checkpoint, machine
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
-from afina.train.optimizer import Schedule, adamw, rate
+from afina.train.optimizer import adamw, rate
 from afina.train.track import Bar, Log
 
 
@@ -96,7 +96,7 @@ def fit(
                 continue
             _unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
-            plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2)
+            plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
             if saved and progress.step > start:
                 checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
@@ -104,7 +104,7 @@ def fit(
                 accelerator,
                 objective,
                 optimizer,
-                partial(_rate_in_stage, budget, start, end),
+                partial(_rate_in_stage, budget, stage, start, end),
                 batches(progress.step, end),
                 max_grad_norm=budget.max_grad_norm,
                 seed=budget.seed,
@@ -177,8 +177,9 @@ class _Watch:
             self.log.write({"step": step, "epoch": round(step / self.steps_per_epoch, 4)} | line)
 
 
-def _rate_in_stage(budget: Budget, start: int, end: int, index: int) -> float:
-    return rate(index - start, end - start, budget.warmup_steps, budget.lr_scheduler_type)
+def _rate_in_stage(budget: Budget, stage: Stage, start: int, end: int, index: int) -> float:
+    schedule = stage.lr_scheduler_type or budget.lr_scheduler_type
+    return rate(index - start, end - start, budget.warmup_steps, schedule)
 
 
 def _spans(stages: list[Stage], total: int) -> list[tuple[Stage, int, int]]:

@@ -19,6 +19,16 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
 
+    def train(self, mode: bool = True) -> "Objective":
+        """Set training mode, but for the parts in which nothing trains: a frozen part knows no dropout."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                weights = list(module.parameters())
+                if weights and not any(weight.requires_grad for weight in weights):
+                    module.eval()
+        return self
+
     def forward(self, batch: Batch) -> dict[str, tuple[Tensor, float]]:
         return {name: (term.sum, term.weight) for name, term in self.loss(self.model, batch).items()}
 

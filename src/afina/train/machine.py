@@ -44,7 +44,10 @@ def keep_memory() -> None:
 
 def plain_attention(model: nn.Module, accelerator: Accelerator) -> None:
     """Turn off fused attention where it is the slower way: in bf16 on CPU (benchmarks/LOG.md)."""
-    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
+    if accelerator.mixed_precision != "bf16" or accelerator.device.type != "cpu":
+        return
+    config: Any = model.config
+    if config._attn_implementation == "sdpa":  # a method may have brought an attention of its own
         model.set_attn_implementation("eager")  # type: ignore[operator]
 
 

@@ -1,24 +1,40 @@
 """AdamW and the learning rate as a pure function of the step."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-Schedule = Literal["linear", "cosine", "warmup_stable_decay"]
+from afina.core import Schedule
+
 DECAY = 0.2  # the share of the steps in which `warmup_stable_decay` falls (Hu et al. 2024, MiniCPM)
+LOWEST = 1 / 32  # what `slanted_triangular` falls to (Howard & Ruder 2018, ULMFiT)
 
 
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov & Hutter 2019) over the trainable weights, with decay on matrices only."""
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [w for w in trainable if w.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [w for w in trainable if w.ndim < 2], "weight_decay": 0.0},
-    ]
+def adamw(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    beta2: float,
+    rates: Mapping[str, float] | None = None,
+) -> torch.optim.Optimizer:
+    """Return AdamW (Loshchilov & Hutter 2019) over the trainable weights, with decay on matrices only.
+
+    `rates` are factors on the learning rate of the weights they name.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            groups.setdefault(((rates or {}).get(name, 1.0), weight.ndim >= 2), []).append(weight)
     return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=learning_rate, betas=(0.9, beta2), fused=True
+        [
+            {"params": weights, "lr": learning_rate * factor, "weight_decay": weight_decay if decays else 0.0}
+            for (factor, decays), weights in groups.items()
+        ],
+        lr=learning_rate,
+        betas=(0.9, beta2),
+        fused=True,
     )
 
 
@@ -28,6 +44,8 @@ def rate(step: int, steps: int, warmup: float, schedule: Schedule = "linear") ->
     if step < rise:
         return (step + 1) / rise
     left = (steps - step) / max(1, steps - rise)
+    if schedule == "slanted_triangular":
+        return LOWEST + (1 - LOWEST) * left
     if schedule == "cosine":
         return 0.5 * (1 - math.cos(math.pi * left))
     if schedule == "warmup_stable_decay":

@@ -64,6 +64,12 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     begin(settings)
     data, settings, recorded, run = job(str(data), settings, Finetune)
     chosen = choose(settings, Finetune)
+    if chosen.verb.random_weights and not chosen.method.whole:
+        raise InputError(
+            _(
+                "Method '{method}' keeps only what it adds to a model's weights, so it cannot go with --random-weights."
+            ).format(method=chosen.verb.method)
+        )
     source = find_model(chosen.verb.model, offline=chosen.common.offline)
     prepared = prepare(
         chosen.task, data, chosen.verb.validation, chosen.verb.test,
@@ -95,7 +101,7 @@ def _train(
     from afina.report import finetune as report
     from afina.train import folder, machine
     from afina.train.atomic import cannot_write, replaced
-    from afina.train.bundle import Bundle
+    from afina.train.bundle import Base, Bundle
     from afina.train.fit import fit
     from afina.train.fitting import judge
     from afina.train.run import Run, write_settings
@@ -115,6 +121,7 @@ def _train(
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
     about_data = summary(prepared, lengths(whole, verb.max_length))
+    base = Base.of(verb.model, source)
     accelerator = machine.accelerator(verb.precision)
     plan = Plan(
         [task.length(row) for row in encoded[0]], verb.train_batch_size, verb.micro_batch_tokens,
@@ -123,7 +130,8 @@ def _train(
     total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
     torch.manual_seed(verb.seed)
     model = method.modify(
-        load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout)
+        load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout),
+        tokenizer,
     )
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
@@ -139,13 +147,13 @@ def _train(
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
             "data": splits.fingerprint,
-            "model": folder.fingerprint(source),
+            "model": base.sha256,
             "steps": total,
         }
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
     accelerator.wait_for_everyone()
-    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens)
+    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens, base)
     prepared_at = time.perf_counter()
 
     def keep_best(_model: "nn.Module") -> None:

@@ -141,7 +141,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
 
     def keep(model: torch.nn.Module) -> None:
         with replaced(run / "best") as new:
-            Full().save(model, new)
+            Full().save(model, new, None)
             tokenizer.save_pretrained(new)
 
     budget = Budget(

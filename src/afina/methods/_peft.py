@@ -1,0 +1,135 @@
+"""What the methods share whose layers are PEFT's: its layers inside the model, its folder on disk."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.methods._adapter import WEIGHTS, Adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+PREFIX = "base_model.model."  # what PEFT writes in front of every name
+NAME = "default"  # of the one adapter in a model
+# The classes whose PEFT wrappers do nothing wrong; another head goes with PEFT's general wrapper.
+TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+class Peft(Adapter):
+    """A method whose layers are PEFT's, inside transformers' own model; the folder is one that plain `peft` loads."""
+
+    @abstractmethod
+    def config(self, model: nn.Module) -> Any:
+        """Return PEFT's configuration of the method for this model."""
+
+    def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        inject(model, self.config(model))
+
+    def trains(self, model: nn.Module) -> Collection[str]:
+        from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+        own = PEFT_TYPE_TO_PREFIX_MAPPING[settled(model).peft_type]
+        return {name for name, _weight in model.named_parameters() if own in name}
+
+    def switches(self, model: nn.Module, on: bool) -> None:
+        for _name, layer in layers(model):
+            layer.enable_adapters(on)
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        for name, layer in layers(model):
+            layer.merge(safe_merge=True)
+            parent, _dot, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.get_base_layer())
+        del model.peft_config
+        return model
+
+    def save(self, model: nn.Module, folder: Path, base: str | None) -> None:
+        """Write what plain `peft` would: `adapter_config.json`, `adapter_model.safetensors`; and the label map."""
+        from copy import copy
+
+        from safetensors.torch import save_file
+
+        from afina.models.parts import backbone
+
+        config = copy(settled(model))
+        config.base_model_name_or_path, config.inference_mode = base, True
+        kind = type(model).__name__
+        config.task_type = next((each for end, each in TASK_TYPES.items() if kind.endswith(end)), None)
+        weights = self.saved(model)
+        own = self.trains(model)
+        body = backbone(model)
+        beside = {
+            name.rpartition(".")[0] if name.startswith(body + ".") else name.partition(".")[0]
+            for name in weights.keys() - own
+        }
+        config.modules_to_save = sorted(beside) or None
+        named = {PREFIX + name.replace(f".{NAME}", ""): weight for name, weight in weights.items()}
+        save_file({name: weight.contiguous() for name, weight in named.items()}, folder / WEIGHTS)
+        config.save_pretrained(folder)
+        model.config.save_pretrained(folder)  # type: ignore[operator,union-attr]
+
+    def load(self, folder: Path, head: str, config: Mapping[str, Any], base: Path | None) -> nn.Module:
+        """Return the model of a folder that `save` or plain `peft` wrote; the folder's own knobs count."""
+        from peft import PeftConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        from afina.models.load import load
+        from afina.models.parts import drawn
+
+        assert base is not None
+        model = load(base, head, config)
+        inject(model, PeftConfig.from_pretrained(str(folder)))
+        weights = load_file(folder / WEIGHTS)
+        own = dict(model.named_parameters())
+        model.originals = {  # type: ignore[assignment]
+            name: own[name].detach().clone()
+            for name in (each.removeprefix(PREFIX) for each in weights)
+            if name in own
+        }
+        result: Any = set_peft_model_state_dict(model, weights)
+        present = {name for name in own if PREFIX + name.replace(f".{NAME}", "") in weights}
+        lacking = {*self.trains(model), *drawn(model)} - present
+        if result.unexpected_keys or lacking:
+            raise InputError(
+                _("The weights in {file} do not belong to this model and method.").format(
+                    file=folder / WEIGHTS
+                )
+            )
+        return model
+
+
+def inject(model: nn.Module, config: Any) -> None:
+    """Put PEFT's layers into the model, which stays transformers' own; the head stays as it is."""
+    from copy import copy
+
+    from peft import inject_adapter_in_model
+
+    config = copy(config)
+    config.modules_to_save = None  # PEFT would keep a second head beside the first
+    config.inference_mode = False
+    inject_adapter_in_model(config, model, NAME)
+
+
+def settled(model: nn.Module) -> Any:
+    """Return PEFT's configuration of the layers that are in the model."""
+    configs: Any = model.peft_config
+    return configs[NAME]
+
+
+def layers(model: nn.Module) -> list[tuple[str, Any]]:
+    """Return PEFT's layers in the model with their paths."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]

@@ -1,0 +1,71 @@
+"""Learnt vectors in front of a text's embeddings, unseen by whatever comes after the body."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class SoftPrompt(nn.Module):
+    """The vectors [length, width] and how they go in and out; `on` False leaves the text as it is."""
+
+    def __init__(self, vectors: Tensor, first_position: int | None):
+        super().__init__()
+        self.vectors = nn.Parameter(vectors)
+        self.first_position = first_position
+        self.on, self.inserted = True, False
+
+
+def attach(stack: nn.Module, prompt: SoftPrompt) -> None:
+    """Let `stack` read `prompt` before every text; its output is that of the text alone."""
+    stack.add_module("soft_prompt", prompt)
+    stack.register_forward_pre_hook(_before, with_kwargs=True)
+    stack.register_forward_hook(_after)
+
+
+def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    prompt: Any = stack.soft_prompt
+    if not prompt.on:
+        return None
+    ids = args[0] if args else given.get("input_ids")
+    given = {**given, "input_ids": None}
+    text = given.get("inputs_embeds")
+    if text is None:
+        text = stack.get_input_embeddings()(ids)  # type: ignore[operator]
+    rows, tokens = text.shape[:2]
+    length = len(prompt.vectors)
+    mask = given.get("attention_mask")
+    if mask is None:
+        mask = torch.ones(rows, tokens, dtype=torch.long, device=text.device)
+    given["attention_mask"] = nn.functional.pad(mask, (length, 0), value=1)
+    if given.get("token_type_ids") is not None:
+        given["token_type_ids"] = nn.functional.pad(given["token_type_ids"], (length, 0))
+    past = given.get("past_key_values")
+    begun = past.get_seq_length() if past is not None else 0
+    prompt.inserted = not begun
+    if prompt.inserted:
+        given["inputs_embeds"] = torch.cat([prompt.vectors.to(text.dtype).expand(rows, -1, -1), text], 1)
+    else:
+        given["inputs_embeds"] = text
+    first = prompt.first_position
+    if first is not None:
+        # The text keeps its own positions, so that none is lost and [CLS] stands where it always stood.
+        places = given.get("position_ids")
+        if places is None:
+            start = first + max(0, begun - length)
+            places = torch.arange(start, start + tokens, device=text.device)[None]
+        given["position_ids"] = nn.functional.pad(places, (length if prompt.inserted else 0, 0), value=first)
+    return (), given
+
+
+def _after(stack: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    prompt: Any = stack.soft_prompt
+    if not (prompt.on and prompt.inserted):
+        return output
+    text = output[0][:, len(prompt.vectors) :]
+    if isinstance(output, tuple):
+        return (text, *output[1:])
+    output.last_hidden_state = text
+    if output.get("pooler_output") is not None:  # it was made of the prompt's first vector
+        output.pooler_output = stack.pooler(text)  # type: ignore[operator]
+    return output

@@ -1,0 +1,23 @@
+"""Train the head alone, on a body that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from afina.methods._adapter import Adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Head(Adapter):
+    """A linear probe (Alain & Bengio 2017): what does the frozen body know? Fast, and the least that can be learnt."""
+
+    def presets(self, hidden_size: int) -> dict[str, Any]:
+        return {"learning_rate": 1e-2 if hidden_size <= 256 else 3e-3}
+
+    def trains(self, model: nn.Module) -> Collection[str]:
+        from afina.models.parts import head
+
+        return head(model)

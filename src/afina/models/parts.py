@@ -1,0 +1,137 @@
+"""Where a model keeps its blocks and projections: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2, Llama, T5 and kin."""
+
+import inspect
+import re
+from typing import Any
+
+from torch import nn
+
+from afina.errors import InputError
+from afina.messages import _
+
+AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")  # their positions begin after the padding's, at 2
+# Paths of the projections within a block, as the field's models name them; a fused projection counts as each part.
+ROLES = {
+    "key": r"self\.key|k_lin|Wqkv|c_attn|k_proj|(Self|EncDec)Attention\.k",
+    "value": r"self\.value|v_lin|Wqkv|c_attn|v_proj|(Self|EncDec)Attention\.v",
+    "attention": r"attention\.output\.dense|out_lin|attn\.Wo|attn\.c_proj|self_attn\.o_proj|(Self|EncDec)Attention\.o",
+    "feed_forward": r"(?<!attention\.)output\.dense|ffn\.lin2|mlp\.(Wo|c_proj|down_proj)|DenseReluDense\.wo",
+}
+
+
+def backbone(model: nn.Module) -> str:
+    """Return the path of the body below the head of an `AutoModelFor…`."""
+    return str(model.base_model_prefix)
+
+
+def head(model: nn.Module) -> frozenset[str]:
+    """Return the names of the weights outside the backbone; a vocabulary tied to the embeddings is not one."""
+    inside = backbone(model) + "."
+    return frozenset(name for name, _weight in model.named_parameters() if not name.startswith(inside))
+
+
+def answers_in_words(model: nn.Module) -> bool:
+    """Whether the head is the language model's own, which maps to the vocabulary."""
+    return model.get_output_embeddings() is not None  # type: ignore[operator]
+
+
+def drawn(model: nn.Module) -> frozenset[str]:
+    """Return the names of the weights that the base model did not bring and that were drawn anew when it was loaded."""
+    found: frozenset[str] = getattr(model, "drawn", frozenset())
+    return found & {name for name, _weight in model.named_parameters()}
+
+
+def blocks(model: nn.Module) -> list[str]:
+    """Return the paths of the blocks from the lowest to the highest; of T5 the encoder's, then the decoder's."""
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.startswith(backbone(model) + ".")
+    ]
+    outer = [name for name in lists if not any(name.startswith(other + ".") for other in lists)]
+    return [f"{name}.{i}" for name in outer for i in range(len(model.get_submodule(name)))]  # type: ignore[arg-type]
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """Return of each weight how deep it lies: 0 the embeddings, then the blocks from 1, one more the head.
+
+    What stands in the backbone after a block (a last normalisation, the pooler) goes with that block.
+    """
+    above, depth, found = head(model), 0, {}
+    paths = blocks(model)
+    for name, _weight in model.named_parameters():
+        inside = next((i for i, path in enumerate(paths, 1) if name.startswith(path + ".")), None)
+        depth = inside or depth
+        found[name] = len(paths) + 1 if name in above else depth
+    return found
+
+
+def linear(model: nn.Module) -> list[str]:
+    """Return the paths of all linear layers of the backbone that the base model brought."""
+    new = drawn(model)
+    return [
+        name
+        for name, module in model.named_modules()
+        if name.startswith(backbone(model) + ".") and is_linear(module) and f"{name}.weight" not in new
+    ]
+
+
+def places(model: nn.Module, *roles: str) -> list[str]:
+    """Return the paths of the linear layers that play one of the `roles`; InputError where a role is not found."""
+    every = linear(model)
+    found: dict[str, None] = {}
+    for role in roles:
+        players = [name for name in every if re.search(rf"(^|\.)({ROLES[role]})$", name)]
+        if not players:
+            raise InputError(
+                _("This method does not know its way inside a model of the kind '{kind}'.").format(
+                    kind=config(model).model_type
+                )
+            )
+        found |= dict.fromkeys(players)
+    return [name for name in every if name in found]
+
+
+def stack(model: nn.Module) -> nn.Module:
+    """Return the part that reads the text: the backbone, or the encoder of an encoder-decoder."""
+    body = model.get_submodule(backbone(model))
+    return body.get_submodule("encoder") if config(model).is_encoder_decoder else body
+
+
+def config(model: nn.Module) -> Any:
+    """Return the model's configuration."""
+    return model.config
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether the module is a linear layer, as torch or as GPT-2 writes it."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def width(module: nn.Module) -> int:
+    """Return how many numbers a linear layer gives."""
+    return int(getattr(module, "out_features", None) or module.nf)  # type: ignore[arg-type]
+
+
+def norms(model: nn.Module) -> set[str]:
+    """Return the names of the weights of all normalisations in the backbone."""
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if path.startswith(backbone(model) + ".") and type(module).__name__.endswith("Norm")
+        for name, _weight in module.named_parameters(recurse=False)
+    }
+
+
+def inputs(module: nn.Module) -> int:
+    """Return how many numbers a linear layer takes."""
+    return int(getattr(module, "in_features", None) or module.nx)  # type: ignore[arg-type]
+
+
+def first_position(model: nn.Module) -> int | None:
+    """Return the position of a text's first token, None where the model takes no positions."""
+    if "position_ids" not in inspect.signature(stack(model).forward).parameters:
+        return None
+    return 2 if config(model).model_type in AFTER_PADDING else 0
