@@ -64,8 +64,19 @@ class Bundle:
         return cls(model.eval(), tokenizer, task, method, length)
 
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
-        """Return the task's answer to each text (or row with the task's columns), in input order."""
+        """Return the task's answer to each text (or row with the task's inputs), in input order.
+
+        InputError where a row lacks one of them.
+        """
         rows = [{"text": text} if isinstance(text, str) else text for text in texts]
+        for number, row in enumerate(rows, 1):
+            for name in self.task.inputs:
+                if not isinstance(row.get(name), str):
+                    raise InputError(
+                        _("Row {number} has no text under '{name}'. This model answers rows of: {all}.").format(
+                            number=number, name=name, all=", ".join(self.task.inputs)
+                        )
+                    )
         return [self.task.predict(answer) for answer in self.answers(rows)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
