@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,9 +75,7 @@ def _spans(
     weight = np.array([rarity.get(word, unknown) for word in words])
     in_question = np.array([word in asked for word in words])
     # Words that stand on two sides of a sentence's end make no answer together.
-    sentence = np.cumsum(
-        [0, *(bool(END.search(context, a[1], b[0])) for a, b in zip(places, places[1:], strict=False))]
-    )
+    sentence = np.cumsum([0, *(bool(END.search(context, a[1], b[0])) for a, b in pairwise(places))])
     found = {}
     for width in WIDTHS:
         kernel = 1 - np.abs(np.arange(-width, width + 1)) / (width + 1)

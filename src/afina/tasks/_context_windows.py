@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 AT_ONCE = 256  # rows tokenized together
-HALF_CHARACTERS = re.compile("[\ud800-\udfff]")  # which a shell or broken JSON may hand on, and no tokenizer takes
+HALF_CHARACTERS = re.compile(
+    "[\ud800-\udfff]"
+)  # which a shell or broken JSON may hand on, and no tokenizer takes
 
 
 class Window(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
@@ -42,7 +42,8 @@ class ExtractiveQa(Task):
     )
     answers: str | None = setting(None, N_("Column that holds the answers (default: guessed and said)."))
     answer_start: str | None = setting(
-        None, N_("Column that says at which character of the context the answer begins (default: by its name).")
+        None,
+        N_("Column that says at which character of the context the answer begins (default: by its name)."),
     )
     title: str | None = setting(
         None,
@@ -95,7 +96,9 @@ class ExtractiveQa(Task):
             return None
         identity = str(row.get("id") or "")
         try:
-            answers = read(row.get(self.answers or "answers"), row.get(self.answer_start or "answer_start"), context)  # type: ignore[arg-type]
+            answers = read(
+                row.get(self.answers or "answers"), row.get(self.answer_start or "answer_start"), context
+            )
         except InputError as error:
             raise InputError(f"{_('Question')} {identity}: {error}" if identity else str(error)) from None
         if str(row.get("is_impossible") or "").strip().lower() in YES:
@@ -129,7 +132,9 @@ class ExtractiveQa(Task):
 
         if not tokenizer.is_fast:
             raise InputError(
-                _("This model's tokenizer does not say where its tokens stand in a text. Choose another model.")
+                _(
+                    "This model's tokenizer does not say where its tokens stand in a text. Choose another model."
+                )
             )
         texts = [Text(row["question"], row["context"], _one_gold(row)) for row in rows]
         encoded = encode(texts, tokenizer, max_length, self.doc_stride)
@@ -199,7 +204,9 @@ class ExtractiveQa(Task):
 
     def predict(self, answer: Any) -> dict[str, Any]:
         """Return the best answer, empty and at 0 where there is none, its probability, and the next best ones."""
-        ranked = [{name: span[name] for name in ("text", "start", "end", "score")} for span in answer["spans"]]
+        ranked = [
+            {name: span[name] for name in ("text", "start", "end", "score")} for span in answer["spans"]
+        ]
         null = answer["null"]
         nothing = {"text": "", "start": 0, "end": 0, "score": null["score"] if null else 0.0}
         if null:
@@ -261,9 +268,7 @@ class ExtractiveQa(Task):
         golds = [_texts(row) for row in rows]
         v2 = not all(golds)
         told = self._told(answers)
-        return [
-            f1(each, gold, self.answer_language, v2=v2) for each, gold in zip(told, golds, strict=True)
-        ]
+        return [f1(each, gold, self.answer_language, v2=v2) for each, gold in zip(told, golds, strict=True)]
 
     @classmethod
     def toy(cls) -> list[Row]:
@@ -289,7 +294,7 @@ class ExtractiveQa(Task):
         return rows
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value.strip())
 
 
@@ -320,7 +325,7 @@ def _logits(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[Tensor, Tenso
     barred = ~tensors["allowed"]
     return tuple(
         logits.float().masked_fill(barred, float("-inf")) for logits in (out.start_logits, out.end_logits)
-    )  # type: ignore[return-value]
+    )
 
 
 def _in_parts(model: nn.Module, batch: Batch) -> Iterator[tuple[Any, Any]]:

@@ -73,9 +73,9 @@ class Bundle:
             for name in self.task.inputs:
                 if not isinstance(row.get(name), str):
                     raise InputError(
-                        _("Row {number} has no text under '{name}'. This model answers rows of: {all}.").format(
-                            number=number, name=name, all=", ".join(self.task.inputs)
-                        )
+                        _(
+                            "Row {number} has no text under '{name}'. This model answers rows of: {all}."
+                        ).format(number=number, name=name, all=", ".join(self.task.inputs))
                     )
         return [self.task.predict(answer) for answer in self.answers(rows)]
 

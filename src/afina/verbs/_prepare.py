@@ -38,7 +38,9 @@ def prepare(
         if column and getattr(asked, role) is None:
             notes.append(
                 _("Column '{column}' is taken as the {role}: {why}.").format(
-                    column=column, role=_(NAMES[role]), why=why(column, role)
+                    column=column,
+                    role=_(NAMES[role]),
+                    why=why(column, role),  # type: ignore[arg-type]
                 )
             )
     parts: list[list[Row] | None] = [table.rows, None, None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from afina.core import Row, Task
 from afina.errors import InputError
-from afina.messages import N_, _
+from afina.messages import N_
 from afina.settings import Common, Settings, divide, knobs, setting
 from afina.verbs._settings import begin
 
