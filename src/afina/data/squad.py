@@ -21,33 +21,26 @@ def flat(articles: list[Row], source: str) -> list[Row]:
     rows: list[Row] = []
     for number, article in enumerate(articles, 1):
         title = str(article.get("title") or "")
-        where = _("article {number} of {source}").format(number=number, source=source)
-        if title:
-            where += f" ('{title}')"
+        named = f"{number} ('{title}')" if title else str(number)
+        where = _("article {number} of {source}").format(number=named, source=source)
         for place, paragraph in enumerate(_field(article, "paragraphs", list, where), 1):
             here = _("paragraph {number} of {place}").format(number=place, place=where)
             context = _field(paragraph, "context", str, here)
             for index, asked in enumerate(_field(paragraph, "qas", list, here), 1):
-                rows.append(
-                    _row(asked, _("question {number} of {place}").format(number=index, place=here))
-                    | {"title": title, "context": context}
-                )
+                identity = str(asked.get("id") or "") if isinstance(asked, dict) else ""
+                named = f"{index} ({identity})" if identity else str(index)
+                exact = _("question {number} of {place}").format(number=named, place=here)
+                rows.append({"id": identity, "title": title, "context": context} | _asked(asked, exact))
     if not rows:
         raise InputError(_("{source} is in SQuAD's form but holds no question.").format(source=source))
     return rows
 
 
-def _row(asked: Any, where: str) -> Row:
+def _asked(asked: Any, where: str) -> Row:
     question = _field(asked, "question", str, where)
-    identity = str(asked.get("id") or "")
-    if identity:
-        where += f" ({identity})"
     impossible = bool(asked.get("is_impossible"))
     answers = [] if impossible else _field(asked, "answers", list, where)
     return {
-        "id": identity,
-        "title": "",
-        "context": "",
         "question": question,
         "answers": {
             "text": [_field(answer, "text", str, where) for answer in answers],

@@ -10,14 +10,16 @@ from afina.messages import _
 
 Answer = dict[str, Any]
 """`text` and `answer_start`, in characters of the context."""
+NO_MARKS = ({"text": "", "answer_start": -1}, {"text": "", "answer_start": None}, "")
 
 
 def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
     """Return the answers of a row, none where it has none, None where nobody has said.
 
     `answers` is a text with its place `start` (a place may be missing where the text stands but once), a list of
-    texts or of objects, the Hub's object of two lists, or JSON of these. InputError where one does not stand
-    where it is said to, with where it does.
+    texts or of objects, the Hub's object of two lists, or JSON of these. Answers without text and place, which
+    annotators left blank, do not count, as in SQuAD's script. InputError where one does not stand where it is
+    said to, with where it does.
     """
     answers = _parsed(answers)
     if answers is None or answers != answers or answers == "":
@@ -37,7 +39,8 @@ def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
             ]
     if not isinstance(answers, list):
         answers = [{"text": str(answers), "answer_start": start}]
-    return [_checked(answer, context) for answer in answers]
+    marked = [answer for answer in answers if answer not in NO_MARKS]
+    return [_checked(answer, context) for answer in marked] if marked or not answers else None
 
 
 def _parsed(answers: Any) -> Any:
