@@ -4,6 +4,7 @@ import csv
 import json
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from afina.core import Row, Splits, Table
 from afina.data.read import read
 from afina.errors import InputError
 from afina.models.load import load, load_tokenizer
-from afina.tasks._context_windows import IGNORED, Text, Window, encode
+from afina.tasks._context_windows import Text, Window, encode
 from afina.tasks._spans import decode
-from afina.tasks.extractive_qa import ExtractiveQa
+from afina.tasks.extractive_qa import TOKENS_AT_ONCE, ExtractiveQa
 from afina.train.bundle import Bundle, answers
 from afina.verbs._prepare import prepare
 
@@ -76,7 +77,9 @@ def test_all_forms_of_a_file_say_the_same(tmp_path: Path) -> None:
     rows = ExtractiveQa.toy()
     nested = read(written(tmp_path / "squad.json", squad(rows)))
     assert nested.columns == ("id", "title", "context", "question", "answers", "is_impossible")
-    hub = [row | {"answers": {"text": [row["answers"]], "answer_start": [row["answer_start"]]}} for row in rows]
+    hub = [
+        row | {"answers": {"text": [row["answers"]], "answer_start": [row["answer_start"]]}} for row in rows
+    ]
     lines = "\n".join(json.dumps(article) for article in squad(rows)["data"])
     (tmp_path / "articles.jsonl").write_text(lines, encoding="utf-8")
     with (tmp_path / "flat.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -94,7 +97,12 @@ def test_all_forms_of_a_file_say_the_same(tmp_path: Path) -> None:
 
 def test_offsets_are_those_of_the_file(tmp_path: Path) -> None:
     context = "\ufeffLa Ñ\r\nvive 👩‍🚀 en  Perú\u2028 hoy."
-    row = {"question": "¿Dónde?", "context": context, "answers": "Perú", "answer_start": context.index("Perú")}
+    row = {
+        "question": "¿Dónde?",
+        "context": context,
+        "answers": "Perú",
+        "answer_start": context.index("Perú"),
+    }
     (read_back,) = cleaned(read(written(tmp_path / "bom.json", [row])))
     assert read_back["context"] == context
     assert read_back["answers"] == [{"text": "Perú", "answer_start": 20}]
@@ -133,7 +141,13 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_an_answer_that_does_not_stand_there(case: str, tmp_path: Path) -> None:
     row, parts = WRONG[case]
-    good = {"id": "a1", "question": "¿Qué?", "context": "Hay ¡mesa! y otra mesa.", "answers": "otra", "answer_start": 13}
+    good = {
+        "id": "a1",
+        "question": "¿Qué?",
+        "context": "Hay ¡mesa! y otra mesa.",
+        "answers": "otra",
+        "answer_start": 13,
+    }
     rows = [good, good | {"id": "b2", "answer_start": None, **row, "context": "En la mesa y otra, mesa"}]
     file = written(tmp_path / "wrong.json", rows)
     with pytest.raises(InputError) as raised:
@@ -174,10 +188,12 @@ def test_a_broken_squad_file_is_said_with_the_place(case: str, tmp_path: Path) -
 
 def test_a_missing_column_is_said(tmp_path: Path) -> None:
     rows = [{"question": "¿Qué?", "answers": "a", "n": i} for i in range(20)]
-    with pytest.raises(InputError, match="which column of .* holds the context.*--context.*question, answers, n"):
+    with pytest.raises(
+        InputError, match=r"which column of .* holds the context.*--context.*question, answers, n"
+    ):
         prepare(ExtractiveQa(), str(written(tmp_path / "no.json", rows)), None, None, seed=0)
     rows = [{"context": "Hay dos cosas.", "answers": "dos"} for _i in range(20)]
-    with pytest.raises(InputError, match="holds the question.*--question"):
+    with pytest.raises(InputError, match=r"holds the question.*--question"):
         prepare(ExtractiveQa(), str(written(tmp_path / "no.json", rows)), None, None, seed=0)
     with pytest.raises(InputError, match="no column 'texto'"):
         prepare(ExtractiveQa(question="texto"), str(tmp_path / "no.json"), None, None, seed=0)
@@ -197,7 +213,10 @@ def many(articles: int) -> dict[str, Any]:
             {
                 "title": f"T{a}",
                 "paragraphs": [
-                    {"context": f"sí {a} {p}", "qas": [q | {"id": f"{a}-{p}-{n}"} for n, q in enumerate(asked)]}
+                    {
+                        "context": f"sí {a} {p}",
+                        "qas": [q | {"id": f"{a}-{p}-{n}"} for n, q in enumerate(asked)],
+                    }
                     for p in range(4)
                 ],
             }
@@ -244,7 +263,7 @@ def test_windows_cover_the_context_and_hold_the_answer(bundle: Bundle) -> None:
     whole = bundle.tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     first_seen = [tuple(place) for window in windows for place, mine in zip(window.places.tolist(), window.starts, strict=True) if mine]  # fmt: skip
     assert first_seen == [tuple(place) for place in whole], "every token begins spans in one window"
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert before.places[-8:].tolist() == after.places[:8].tolist()
     golds = [window.gold for window in windows]
     held = [window for window in windows if window.gold[0] > 0]
@@ -261,7 +280,11 @@ def test_windows_cover_the_context_and_hold_the_answer(bundle: Bundle) -> None:
 
 def test_pieces_add_up_to_the_row(bundle: Bundle) -> None:
     context = " ".join(f"la cosa {n} está en el sitio {n}." for n in range(30))
-    row = {"question": "¿?", "context": context, "answers": [{"text": "sitio 9", "answer_start": context.index("sitio 9")}]}
+    row = {
+        "question": "¿?",
+        "context": context,
+        "answers": [{"text": "sitio 9", "answer_start": context.index("sitio 9")}],
+    }
     (encoded,) = bundle.task.encode([row], bundle.tokenizer, 48)
     pieces = bundle.task.pieces(encoded)
     assert len(pieces) == len(encoded["windows"]) > 5
@@ -271,6 +294,22 @@ def test_pieces_add_up_to_the_row(bundle: Bundle) -> None:
     assert whole == pytest.approx(sum(parts), rel=1e-5)
     assert batches[0].counts["loss"] == sum(batch.counts["loss"] for batch in batches[1:])
     assert bundle.task.length(encoded) == len(pieces) * 48
+
+
+def test_a_book_is_read_to_its_end_piece_by_piece(bundle: Bundle) -> None:
+    context = " ".join(["palabra"] * 5000 + ["mandarina"])
+    shapes: list[torch.Size] = []
+    hook = bundle.model.register_forward_pre_hook(
+        lambda _model, _args, given: shapes.append(given["input_ids"].shape), with_kwargs=True
+    )
+    row = {"question": "¿Qué fruta?", "context": context}
+    (encoded,) = bundle.task.encode([row], bundle.tokenizer, 48)
+    (told,) = bundle.answers([row])
+    hook.remove()
+    assert encoded["windows"][-1].places[-1].tolist()[1] == len(context)
+    assert sum(rows for rows, _width in shapes) == len(encoded["windows"])
+    assert len(shapes) > 1 and max(rows * width for rows, width in shapes) <= TOKENS_AT_ONCE
+    assert told["spans"]
 
 
 def test_a_long_question_is_cut_and_said(bundle: Bundle) -> None:
@@ -292,7 +331,11 @@ def test_every_span_is_the_text_at_its_place(bundle: Bundle) -> None:
         }
         for _row in range(60)
     ]
-    rows += [{"question": "", "context": ""}, {"question": "¿?", "context": " \n"}, {"question": "\ufeff", "context": "\ufeff\ufeff"}]
+    rows += [
+        {"question": "", "context": ""},
+        {"question": "¿?", "context": " \n"},
+        {"question": "\ufeff", "context": "\ufeff\ufeff"},
+    ]
     spans = 0
     for row, told in zip(rows, bundle.predict(rows), strict=True):
         assert row["context"][told["start"] : told["end"]] == told["prediction"]
@@ -320,7 +363,9 @@ def test_the_best_span_is_that_of_an_exhaustive_search(bundle: Bundle) -> None:
                 every[place] = float(starts[window.first + i] + ends[window.first + j])
     null = min(float(s[window.null] + e[window.null]) for window, (s, e) in zip(windows, logits, strict=True))
     whole = np.logaddexp.reduce([*every.values(), null])
-    assert [(span["start"], span["end"]) for span in found["spans"]] == sorted(every, key=lambda place: -every[place])
+    assert [(span["start"], span["end"]) for span in found["spans"]] == sorted(
+        every, key=lambda place: -every[place]
+    )
     for span in found["spans"]:
         assert span["score"] == pytest.approx(np.exp(every[span["start"], span["end"]] - whole))
     assert found["null"]["score"] == pytest.approx(np.exp(null - whole))
@@ -370,7 +415,12 @@ def test_a_run_has_scores_baselines_and_parts(run: Path) -> None:
 
 def test_the_report_and_the_card_speak_of_questions(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
-    for words in ("How the answers fell out", "Sliding TF-IDF", "overlapping windows", "AutoModelForQuestionAnswering"):
+    for words in (
+        "How the answers fell out",
+        "Sliding TF-IDF",
+        "overlapping windows",
+        "AutoModelForQuestionAnswering",
+    ):
         assert words in page
     assert "text-classification" not in page and "labels" not in page.split("<main>")[0]
     card = (run / "best" / "README.md").read_text(encoding="utf-8")
@@ -400,7 +450,15 @@ def test_predict_takes_a_file_of_questions(
     assert [each["prediction"] for each in told] == [each["prediction"] for each in again]
     assert told[0].keys() == {"prediction", "start", "end", "score", "n_best"}
     with (tmp_path / "told.csv").open(encoding="utf-8", newline="") as stream:
-        assert next(csv.reader(stream)) == ["id", "pregunta", "contexto", "prediction", "start", "end", "score"]
+        assert next(csv.reader(stream)) == [
+            "id",
+            "pregunta",
+            "contexto",
+            "prediction",
+            "start",
+            "end",
+            "score",
+        ]
     said = command("predict", run, "¿Dónde está?")
     assert said.code == 2 and "question and context" in said.err
     with pytest.raises(InputError, match="Row 2 has no text under 'context'"):
