@@ -86,16 +86,21 @@ Loss = Mapping[str, Term]
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch: tensors (rows first), how many items each term of its loss sums over, its tokens."""
+    """One micro-batch: tensors (rows first), how many items each term of its loss sums over, its tokens.
+
+    `rows` are the encoded rows, for a task whose answers need more of them than tensors, or whose tensors hold
+    several entries a row.
+    """
 
     tensors: dict[str, Tensor]
     counts: dict[str, float]
     tokens: int
+    rows: Sequence[Row] = ()
 
     def to(self, device: Any) -> Batch:
         """Return the batch with its tensors on `device`."""
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
-        return Batch(moved, self.counts, self.tokens)
+        return Batch(moved, self.counts, self.tokens, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,12 @@ class Task(Settings, ABC):
     """Name of the `AutoModelFor…` class whose heads the task uses."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    """Fields that name the columns which the model reads; a cleaned row holds them under the field's own name."""
+    gold: ClassVar[tuple[str, ...]] = ("label",)
+    """Fields that name the columns which hold the answer."""
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """What the Hugging Face Hub calls the task; also the name of the templates that say how to use its model."""
 
     @abstractmethod
     def choose_columns(self, table: Table) -> Task:
@@ -167,6 +178,10 @@ class Task(Settings, ABC):
     def key(self, row: Row) -> Any:
         """Return what makes two rows the same to the model; such rows never lie on two sides of a split."""
 
+    def together(self, row: Row) -> Any:
+        """Return what the rows that a drawn split must not part have in common: by default only copies."""
+        return self.key(row)
+
     @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return one encoded row a row, with `input_ids` (a list of ints) and, where known, the gold answer.
@@ -177,6 +192,14 @@ class Task(Settings, ABC):
     def length(self, row: Row) -> int:
         """Return the tokens of an encoded row, special ones counted."""
         return len(row["input_ids"])
+
+    def unseen(self, row: Row, whole: int) -> int:
+        """Return how many of the `whole` tokens of a row the model does not see of its encoded form."""
+        return max(0, whole - self.length(row))
+
+    def pieces(self, row: Row) -> list[Row]:
+        """Return what training draws from: the encoded row, or its parts where its loss is their sum (windows)."""
+        return [row]
 
     @abstractmethod
     def collate(
@@ -195,6 +218,15 @@ class Task(Settings, ABC):
     @abstractmethod
     def predict(self, answer: Any) -> dict[str, Any]:
         """Return what a person is told of one answer: `prediction` and `probability` or `score`."""
+
+    def line(self, row: Row, answer: Any) -> dict[str, Any]:
+        """Return the line of `predictions.csv` about one row; the report's examples are chosen from them.
+
+        Its `label` is the gold, and `right` says whether the answer counts as right where equality does not.
+        """
+        told = self.predict(answer)
+        each = told.pop("probabilities", {})
+        return row | told | ({"probability_of_label": each.get(row["label"])} if each else {})
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:

@@ -3,14 +3,23 @@
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from afina import names
 from afina.core import Table
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import N_, _
+from afina.settings import flag
 
-Role = Literal["text", "label"]
+Role = str  # a field of a task that names a column
+NAMES: dict[str, str] = {
+    "text": N_("text"),
+    "label": N_("label"),
+    "context": N_("context"),
+    "question": N_("question"),
+    "answers": N_("answers"),
+    "answer_start": N_("answer_start"),
+}
 
 # Plain names (lower case, no accents), the likeliest first.
 KNOWN: dict[Role, tuple[str, ...]] = {
@@ -27,6 +36,11 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         *("polarity", "polaridad", "topic", "tema", "tag", "type", "tipo", "clasificacion", "annotation"),
         *("rating", "stars", "estrellas", "valoracion", "score", "puntuacion"),
     ),
+    "context": ("context", "contexto", "passage", "pasaje", "paragraph", "parrafo"),
+    "question": ("question", "pregunta", "query", "consulta"),
+    "answers": ("answers", "respuestas", "answer", "respuesta", "answer_text"),
+    "answer_start": ("answer_start", "answers_start", "inicio_respuesta", "start", "inicio"),
+    "title": ("title", "titulo", "article", "articulo", "document", "documento"),
 }
 # Columns of few values that say something else about a row.
 OTHER = frozenset(
@@ -63,7 +77,6 @@ OTHER = frozenset(
         *("age", "edad", "length", "longitud"),
     )
 )
-FLAG = {"text": "--text", "label": "--label"}
 # How pandas and spreadsheets write that there is nothing.
 MISSING = frozenset(("", "nan", "<na>", "#n/a"))
 MAX_LABELS = 200
@@ -84,14 +97,32 @@ def guess(table: Table, role: Role, named: str | None = None, taken: Collection[
     by_name = _by_name(free, role)
     if by_name is not None:
         return by_name
-    return _text(table, free) if role == "text" else _label(table, free)
+    if role in ("text", "context"):
+        return _text(table, free, role)
+    if role == "label":
+        return _label(table, free)
+    raise InputError(_unclear(table, role))
+
+
+def named_like(table: Table, role: Role, named: str | None = None) -> str | None:
+    """Return the column that `named` or its very name says to hold `role`, None where there is none."""
+    if named is not None:
+        return guess(table, role, named)
+    by_plain = {plain(column): column for column in reversed(table.columns)}
+    return next((by_plain[known] for known in KNOWN[role] if known in by_plain), None)
+
+
+def listed(roles: Sequence[str], word: str) -> str:
+    """Return the names of the roles as people list them: `context, question or answers`."""
+    *first, last = (_(NAMES[role]) for role in roles)
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def why(column: str, role: Role) -> str:
     """Say in a few words what `guess` went by when it chose `column` for `role`."""
     if _by_name([column], role) is not None:
         return _("by its name")
-    if role == "text":
+    if role in ("text", "context"):
         return _("it holds the longest texts")
     return _("it holds few different values")
 
@@ -163,7 +194,7 @@ def _by_name(columns: Sequence[str], role: Role) -> str | None:
     return None
 
 
-def _text(table: Table, columns: Sequence[str]) -> str:
+def _text(table: Table, columns: Sequence[str], role: Role) -> str:
     sample = table.rows[:: max(1, len(table.rows) // 1000)]
     lengths = {}
     for column in _without_others(columns):
@@ -171,7 +202,7 @@ def _text(table: Table, columns: Sequence[str]) -> str:
         if sum(len(value.split()) > 1 for value in values) > 0.3 * len(sample):
             lengths[column] = sum(map(len, values)) / len(sample)
     if not lengths:
-        raise InputError(_unclear(table, "text"))
+        raise InputError(_unclear(table, role))
     return max(lengths, key=lambda column: lengths[column])
 
 
@@ -200,6 +231,9 @@ def _unclear(table: Table, role: Role) -> str:
     sentences = {
         "text": _("It is not clear which column of {source} holds the text."),
         "label": _("It is not clear which column of {source} holds the label."),
+        "context": _("It is not clear which column of {source} holds the context."),
+        "question": _("It is not clear which column of {source} holds the question."),
+        "answers": _("It is not clear which column of {source} holds the answers."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
-    return sentence.format(source=table.source, flag=FLAG[role], all=", ".join(table.columns))
+    return sentence.format(source=table.source, flag=flag(role), all=", ".join(table.columns))

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from afina.core import Row, Table
-from afina.data import records, split
+from afina.data import records, split, squad
 from afina.errors import InputError
 from afina.messages import _
 
@@ -15,8 +15,8 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 def parse_json(text: str, source: str, notes: list[str]) -> Table:
     """Read a list of objects, an object with one list of objects, an object of parts, or one of columns.
 
-    Parts (`{"train": [...], "test": [...]}`) give a column `split`. A file with one object a line is read as
-    JSON Lines. Raises InputError with line and column where the JSON is broken.
+    Parts (`{"train": [...], "test": [...]}`) give a column `split`; SQuAD's articles one row a question. A file
+    with one object a line is read as JSON Lines. Raises InputError with line and column where the JSON is broken.
     """
     try:
         value = json.loads(text)
@@ -26,8 +26,7 @@ def parse_json(text: str, source: str, notes: list[str]) -> Table:
         raise InputError(_broken(source, error.lineno, error)) from error
     except RecursionError as error:
         raise InputError(_("{source} is nested too deeply to be a table.").format(source=source)) from error
-    rows = _rows(value, source)
-    return records.table(_whole_characters(rows, text), source, notes)
+    return _table(_rows(value, source), text, source, notes)
 
 
 def parse_jsonl(text: str, source: str, notes: list[str]) -> Table:
@@ -53,6 +52,12 @@ def parse_jsonl(text: str, source: str, notes: list[str]) -> Table:
             sentence = _('Line {line} of {source} is no JSON object ({{"column": value, ...}}).')
             raise InputError(sentence.format(line=number, source=source))
         rows.append(row)
+    return _table(rows, text, source, notes)
+
+
+def _table(rows: list[Row], text: str, source: str, notes: list[str]) -> Table:
+    if squad.is_squad(rows):
+        rows = squad.flat(rows, source)
     return records.table(_whole_characters(rows, text), source, notes)
 
 

@@ -40,9 +40,11 @@ def split(
     key: Key,
     group: Group,
     seed: int,
+    together: Key | None = None,
 ) -> Splits:
     """Return the three parts: given ones as they are, missing ones drawn from `train`, stratified by `group`.
 
+    Rows of one `together` (by default of one `key`) lie on one side of what is drawn.
     Only `test` given: validation is drawn; only `validation`: there is no test; neither: 70/15/15 %. A class
     of three or more different rows is in every drawn part. Rows keep their order. `key` must be hashable and
     have a stable `repr`. Raises InputError for fewer than 10 rows and where nothing can be held out.
@@ -77,7 +79,7 @@ def split(
         raise InputError(_("There are no usable rows to train on."))
     if validation is None:
         shares = [SHARE] if test is not None else [SHARE, SHARE]
-        train, *drawn = _draw(train, shares, key, group, seed)
+        train, *drawn = _draw(train, shares, together or key, group, seed)
         validation = drawn[0]
         test = drawn[1] if test is None else test
         sentence = _("Drawn by seed {seed}: {train} rows to train, {validation} for validation.")
@@ -86,6 +88,10 @@ def split(
                 "Drawn by seed {seed}: {train} rows to train, {validation} for validation, {test} to test."
             )
         notes.append(sentence.format(seed=seed, train=len(train), validation=len(validation), test=len(test)))
+        groups = {(together or key)(row) for part in (train, *drawn) for row in part}
+        if together and len(groups) < len({key(row) for part in (train, *drawn) for row in part}):
+            sentence = _("Rows that belong together lie on one side of the draw: {count} groups.")
+            notes.append(sentence.format(count=len(groups)))
         repeats = sum(map(len, (train, *drawn))) - len({key(row) for part in (train, *drawn) for row in part})
         if repeats:
             sentence = _("Rows that repeat another, kept together in one part: {count}.")

@@ -63,7 +63,7 @@ def predict(answers: list[dict[str, Any]]) -> None:
     """Print one line an input: the answer and how sure the model is."""
     for answer in answers:
         sure = answer.get("probability", answer.get("score"))
-        print(f"{answer['prediction']}\t{number(sure, 3)}")
+        print(f"{answer['prediction'] or _('(no answer)')}\t{number(sure, 3)}")
 
 
 def pretrain(result: dict[str, Any]) -> None:

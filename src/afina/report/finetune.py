@@ -1,7 +1,6 @@
 """The report of a fine-tuning run: one HTML page that needs nothing but itself."""
 
 import heapq
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ def write(run: Path) -> Path:
             right=right,
             address=record.address,
             shell=shlex.quote,
-            literal=lambda text: json.dumps(text, ensure_ascii=False),
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
             many=len(record.labels) > MANY_CLASSES,
             short=SHORT,
@@ -52,6 +50,6 @@ def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     rows = list(record.predictions())
     found = []
     for is_right in (False, True):
-        chosen = (row for row in rows if (row["label"] == row["prediction"]) is is_right)
+        chosen = (row for row in rows if row["right"] is is_right)
         found.append(heapq.nlargest(EXAMPLES, chosen, key=lambda row: (row["probability"], -row["row"])))
     return found[0], found[1]

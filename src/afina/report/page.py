@@ -1,5 +1,6 @@
 """The templates' surroundings, and the only way in which a page reaches the disk."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -41,10 +42,16 @@ def environment(*, html: bool) -> "Environment":
             numbers.p_value,
             words.name,
             words.capital,
+            literal,
         )
     }
     made.filters |= {"md": markdown}
     return made
+
+
+def literal(value: Any) -> str:
+    """Return a text or a dictionary of texts as Python writes it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def markdown(text: Any) -> str:

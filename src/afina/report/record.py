@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
+from afina.names import find
 from afina.train.track import read
 
 
@@ -103,26 +105,39 @@ class Record:
         return self.results.get("model") or self.settings.get("model")
 
     @property
+    def task(self) -> type[Task]:
+        """The class of the task that was learnt."""
+        return find("tasks", self.results.get("task") or self.settings.get("task") or "classification")
+
+    @property
     def labels(self) -> list[str]:
         """The label names, in the model's order where it is known."""
         confusion = self.details.get("confusion") or {}
         return [str(label) for label in confusion.get("labels") or self.details.get("per_class") or []]
 
     def predictions(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predictions.csv` that have a label and a probability, which becomes a float."""
+        """Yield the rows of `predictions.csv` that say how sure the model was, and whether they are `right`.
+
+        The probability may be called `score`; an empty label or prediction is the answer that there is none.
+        """
         file = self.path / "predictions.csv"
         if not file.is_file():
             return
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses texts above 128 KiB
         with file.open(encoding="utf-8-sig", newline="") as stream:
             for index, row in enumerate(csv.DictReader(stream), 1):
-                if row.get("label") and row.get("prediction") and row.get("probability"):
+                sure = row.get("probability") or row.get("score")
+                answered = row.get("label") is not None and row.get("prediction") is not None
+                if sure and answered and ((row["label"] and row["prediction"]) or "right" in row):
                     of_label = row.get("probability_of_label")
+                    same = row["label"] == row["prediction"]
                     yield {
                         **row,
                         "row": index,
-                        "text": row.get("text") or "",
-                        "probability": float(row["probability"]),
+                        "text": row.get("text") or row.get("context") or "",
+                        "question": row.get("question") or "",
+                        "right": row["right"] == "True" if "right" in row else same,
+                        "probability": float(sure),
                         "probability_of_label": float(of_label) if of_label else None,
                     }
 

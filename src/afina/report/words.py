@@ -12,12 +12,16 @@ SYSTEMS = {
     "tfidf": N_("TF-IDF with logistic regression"),
     "majority": N_("the majority class"),
     "random_weights": N_("the same model with random weights"),
+    "tfidf_span": N_("the sliding window with TF-IDF"),
+    "no_answer": N_("never answering"),
 }
 SHORT = {
     "model": N_("Model"),
     "tfidf": N_("TF-IDF"),
     "majority": N_("Majority"),
     "random_weights": N_("Random weights"),
+    "tfidf_span": N_("Sliding TF-IDF"),
+    "no_answer": N_("No answer"),
 }
 BASELINES = {
     "tfidf": N_(
@@ -27,6 +31,13 @@ BASELINES = {
     "majority": N_(
         "The majority class always answers the most frequent label of the training rows: what one gets "
         "without reading the text."
+    ),
+    "tfidf_span": N_(
+        "The sliding window marks the words of the text around which most words of the question stand, rare words "
+        "counting more. How far it looks and how much it marks is chosen on training questions."
+    ),
+    "no_answer": N_(
+        "Never answering says of every question that the text holds no answer: right where it holds none."
     ),
 }
 METRICS = {
@@ -41,6 +52,11 @@ METRICS = {
     "positive_precision": N_("precision of the positive label"),
     "positive_recall": N_("recall of the positive label"),
     "positive_f1": N_("F1 of the positive label"),
+    "f1": N_("F1 of the words"),
+    "exact_match": N_("exact match"),
+    "has_answer_f1": N_("F1 where there is an answer"),
+    "has_answer_exact_match": N_("exact match where there is an answer"),
+    "no_answer_accuracy": N_("no answer, rightly"),
 }
 MEANINGS = {
     "macro_f1": N_(
@@ -60,6 +76,25 @@ MEANINGS = {
     "positive_precision": N_("Of the rows called positive, the share that is."),
     "positive_recall": N_("Of the rows that are positive, the share found."),
     "positive_f1": N_("Precision and recall of the positive label in one figure (harmonic mean)."),
+    "f1": N_(
+        "How many words the answer shares with the true one, between 0 and 1 for each question, by the rules of "
+        "SQuAD's official script; the mean over the questions."
+    ),
+    "exact_match": N_("The share of answers that are the true one word for word, articles and marks aside."),
+    "has_answer_f1": N_("F1 over the questions that the text answers."),
+    "has_answer_exact_match": N_("Exact match over the questions that the text answers."),
+    "no_answer_accuracy": N_("Of the questions that the text does not answer, the share left unanswered."),
+}
+OUTCOMES = {
+    "exact": N_("word for word"),
+    "partly": N_("some of the words"),
+    "wrong": N_("another place of the text"),
+    "missed": N_("no answer, though there is one"),
+    "invented": N_("an answer, though there is none"),
+}
+KINDS = {
+    "text-classification": N_("A text classifier that was fine-tuned with afina."),
+    "question-answering": N_("A model that marks the answer to a question in a text, fine-tuned with afina."),
 }
 PARTS = {"train": N_("Training"), "validation": N_("Validation"), "test": N_("Test")}
 FITTING = {
@@ -182,6 +217,11 @@ def summary(record: Record) -> list[str]:
     accuracy = (record.scores.get("accuracy") or {}).get("value")
     if accuracy is not None:
         sentences.append(_("Of 100 such rows it labels about {n} right.").format(n=number(100 * accuracy)))
+    exact = (record.scores.get("exact_match") or {}).get("value")
+    if exact is not None:
+        sentences.append(
+            _("Of 100 such questions it answers about {n} word for word.").format(n=number(100 * exact))
+        )
     if record.part == "validation":
         sentences.append(
             _(
@@ -215,13 +255,19 @@ def lengths(record: Record) -> list[str]:
                 "Half of the texts have at most {median} tokens, 95 % at most {p95}; the longest has {max}."
             ).format(**{key: number(length.get(key)) for key in ("median", "p95", "max")})
         )
-    if length.get("max_length") is not None and not length.get("rows_cut"):
+    if length.get("rows_in_windows"):
+        sentences.append(
+            _(
+                "The model reads {max_length} tokens at once: {rows} rows were read to their end in overlapping windows."
+            ).format(max_length=number(length["max_length"]), rows=number(length["rows_in_windows"]))
+        )
+    elif length.get("max_length") is not None and not length.get("rows_cut"):
         sentences.append(
             _("The model reads up to {max_length} tokens, so no text was cut.").format(
                 max_length=number(length["max_length"])
             )
         )
-    elif length.get("max_length") is not None:
+    if length.get("max_length") is not None and length.get("rows_cut"):
         sentences.append(
             _("The model reads the first {max_length} tokens: {rows} texts were cut.").format(
                 max_length=number(length["max_length"]), rows=number(length["rows_cut"])

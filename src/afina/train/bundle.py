@@ -84,12 +84,21 @@ class Bundle:
         return cls(model.eval(), tokenizer, task, method, length, base=base)
 
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
-        """Return the task's answer to each text (or row with the task's columns), in input order.
+        """Return the task's answer to each text (or row with the task's inputs), in input order.
 
-        One text alone counts as a list of one. Raises InputError for what is neither text nor row.
+        One text alone counts as a list of one. Raises InputError for what is neither text nor row, and where a row
+        lacks one of the inputs.
         """
         given = [texts] if isinstance(texts, str) else texts
         rows = [dict(text) if isinstance(text, Mapping) else {"text": _text(text)} for text in given]
+        for number, row in enumerate(rows, 1):
+            for name in self.task.inputs:
+                if not isinstance(row.get(name), str):
+                    raise InputError(
+                        _(
+                            "Row {number} has no text under '{name}'. This model answers rows of: {all}."
+                        ).format(number=number, name=name, all=", ".join(self.task.inputs))
+                    )
         return [self.task.predict(answer) for answer in self.answers(rows)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:

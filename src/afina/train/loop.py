@@ -98,7 +98,7 @@ def _totals(accelerator: Accelerator, micro: list[Batch]) -> dict[str, float]:
         for name, count in batch.counts.items():
             counts[name] = counts.get(name, 0.0) + count
         counts["tokens"] += batch.tokens
-        counts["rows"] += len(next(iter(batch.tensors.values())))
+        counts["rows"] += len(batch.rows or next(iter(batch.tensors.values())))
     names = sorted(counts)
     local = torch.tensor([counts[name] for name in names], dtype=torch.float64, device=accelerator.device)
     return dict(zip(names, accelerator.reduce(local, "sum").tolist(), strict=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from afina.core import Row, Splits
 from afina.messages import _
 from afina.messages.numbers import number, plain
-from afina.verbs._prepare import Prepared
+from afina.verbs._prepare import Prepared, roles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +45,13 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
                 tokens=length["tokens_cut"],
             )
         )
+    if length["rows_in_windows"]:
+        notes.append(
+            _(
+                "{rows} of {all} training rows are longer than {limit} tokens and are read to their end in overlapping "
+                "windows."
+            ).format(rows=length["rows_in_windows"], all=len(parts.train), limit=length["max_length"])
+        )
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
     for name, word in (("validation", _("validation")), ("test", _("test"))):
@@ -58,7 +65,7 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": {name: len(rows) for name, rows in named.items()},
         "labels": labels,
-        "columns": {role: getattr(task, role) for role in ("text", "label") if getattr(task, role, None)},
+        "columns": {role: getattr(task, role) for role in roles(task) if getattr(task, role)},
         "notes": notes,
         "length": length,
     }
@@ -98,7 +105,8 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
         found = {}
         for name, (rows, gold) in parts.items():
             metric, value = task.watch(answers(model, task, tokenizer, rows, tokens), gold)
-            found[name] = {"loss": mean_loss(model, task, tokenizer, rows, tokens), metric: value}
+            pieces = [piece for row in rows for piece in task.pieces(row)]
+            found[name] = {"loss": mean_loss(model, task, tokenizer, pieces, tokens), metric: value}
         return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
 
     return evaluate

@@ -1,6 +1,7 @@
 """Which run is meant: a new one, the repeat of a `run.toml`, or one that goes on."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def job(
         file = Path(data)
         if settings.get("resume") and not settings.get("output_dir"):
             settings = settings | {"output_dir": str(file.parent)}
-        data, settings, recorded = from_file(file, settings, verb)
+        data, settings, recorded = from_file(file, settings, partial(choose, verb=verb))
     run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
     folder.check(run, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
     if bool(settings.get("resume")):
@@ -36,7 +37,7 @@ def _as_begun(
     run: Path, data: str, settings: dict[str, Any], verb: type[Settings]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return data and settings as the run began; a setting that now says otherwise is an error."""
-    begun_data, begun, recorded = from_file(run / "run.toml", {}, verb)
+    begun_data, begun, recorded = from_file(run / "run.toml", {}, partial(choose, verb=verb))
     told = choose({k: v for k, v in settings.items() if k not in PASSING}, verb).flat()
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
     if Path(data) != Path(begun_data) and not data.endswith(".toml"):

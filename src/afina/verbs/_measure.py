@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +61,13 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     """Write the answers beside their rows as CSV."""
     from afina.train.atomic import write_text
 
-    lines = []
-    for row, answer in zip(rows, answers, strict=True):
-        told = task.predict(answer)
-        each = told.pop("probabilities", {})
-        lines.append(row | told | ({"probability_of_label": each.get(row["label"])} if each else {}))
+    lines = [
+        {
+            name: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+            for name, value in task.line(row, answer).items()
+        }
+        for row, answer in zip(rows, answers, strict=True)
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,11 +57,11 @@ def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
 
 
 def from_file(
-    file: Path, settings: Mapping[str, Any], verb: type[Settings]
+    file: Path, settings: Mapping[str, Any], check: Callable[[Mapping[str, Any]], Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the data, the settings and what was recorded of a `run.toml`, with `settings` laid over it.
 
-    Raises InputError, which names the file, where `verb` does not take the settings in it.
+    Raises InputError, which names the file, where `check` refuses the settings in it.
     """
     from afina.train.run import read_settings
 
@@ -88,7 +88,7 @@ def from_file(
             )
         )
     try:
-        choose(own, verb)
+        check(own)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     return data, held, recorded

@@ -14,8 +14,9 @@ from afina.messages import N_, _
 from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.names import find, known
-from afina.settings import Common, Training, divide, flag, setting
+from afina.settings import Common, Training, divide, setting
 from afina.verbs import _ranking, _trials
+from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import prepare
 from afina.verbs._settings import begin, from_file
 from afina.verbs._trial import ROWS
@@ -67,6 +68,10 @@ class Chosen(NamedTuple):
     alike: dict[str, Any]
     knobs: dict[str, Any]
 
+    def flat(self) -> dict[str, Any]:
+        """Return the settings under their flat names, as `compare.toml` holds them."""
+        return self.verb.model_dump(mode="json", exclude=PASSING) | self.knobs
+
     @property
     def several(self) -> bool:
         """Whether a run must say which model it is of."""
@@ -84,12 +89,16 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     begin(settings)
     data = str(data)
     if data.endswith(".toml"):
-        data, settings, _recorded = from_file(Path(data), settings)
+        data, settings, _recorded = from_file(Path(data), settings, choose)
     from afina.report import compare as report
     from afina.train import folder, machine
     from afina.train.run import write_settings
     from afina.train.track import say
 
+    place = _place(settings.get("output_dir"), data)
+    folder.check(place, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
+    if settings.get("resume"):
+        data, settings = _as_begun(place, data, settings)
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
     until = began + seconds(verb.budget) if verb.budget else None
@@ -98,16 +107,12 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     )
     parts = prepared.splits
     part, rows = ("test", parts.test) if parts.test else ("validation", parts.validation)
-    place = _place(verb, data)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
-    kept = {"data": data} | verb.model_dump(mode="json", exclude=PASSING) | chosen.knobs
-    if verb.resume:
-        _as_begun(place / FILE, kept)
     facts = machine.recorded() | {
         "rows": parts.fingerprint,
         "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
     }
-    write_settings(place / FILE, kept, facts)
+    write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, rows)
     tell = partial(say, quiet=quiet)
@@ -155,7 +160,7 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
     classes = [find("methods", name) for name in methods]
     common, own, task_knobs, *method_knobs = divide(settings, Common, Compare, task_class, *classes)
     for cls, values in zip(classes, method_knobs, strict=True):
-        cls.of(values)
+        cls.of(values)  # a wrong knob is found before the first run
     verb = Compare.of(own)
     models = {name: find_model(name, offline=bool(common.get("offline"))) for name in verb.models.split(",")}
     alike = (
@@ -176,28 +181,23 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
     )
 
 
-def _place(verb: Compare, data: str) -> Path:
+def _place(output_dir: str | None, data: str) -> Path:
     from afina.train import folder
 
-    if verb.output_dir:
-        return Path(verb.output_dir)
+    if output_dir:
+        return Path(output_dir)
     run = folder.place(None, data)
     return run.with_name(run.name + "-compare")
 
 
-def _as_begun(file: Path, kept: Mapping[str, Any]) -> None:
-    """Raise InputError where the comparison began with another setting than is asked for now."""
-    _data, begun, _recorded = from_file(file, {})
-    begun["data"] = _data
-    for name in sorted(
-        (begun.keys() | {key for key, value in kept.items() if value is not None}) - MAY_CHANGE
-    ):
-        if begun.get(name) != kept.get(name):
-            raise InputError(
-                _(
-                    "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
-                ).format(run=file.parent, flag=flag(name), old=begun.get(name), new=kept.get(name))
-            )
+def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return data and settings as the comparison began; only its limits may be others now."""
+    begun_data, begun, _recorded = from_file(place / FILE, {}, choose)
+    told = {name: value for name, value in choose(settings).flat().items() if name in settings}
+    unchanged(place, begun, {name: value for name, value in told.items() if name not in MAY_CHANGE})
+    if data != begun_data:
+        unchanged(place, {"data": begun_data}, {"data": data})
+    return begun_data, begun | passing(settings) | {name: told[name] for name in MAY_CHANGE if name in told}
 
 
 def _tune(

@@ -8,7 +8,7 @@ from typing import Any
 from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.settings import Common, Settings, divide, setting
+from afina.settings import Common, Settings, divide, knobs, setting
 from afina.verbs._settings import begin
 
 
@@ -20,6 +20,18 @@ class Evaluate(Settings):
     )
     label: str | None = setting(
         None, N_("Column that holds the label (default: as in training, else guessed).")
+    )
+    question: str | None = setting(
+        None, N_("Column that holds the question (default: as in training, else guessed).")
+    )
+    context: str | None = setting(
+        None, N_("Column that holds the text with the answer (default: as in training, else guessed).")
+    )
+    answers: str | None = setting(
+        None, N_("Column that holds the answers (default: as in training, else guessed).")
+    )
+    answer_start: str | None = setting(
+        None, N_("Column that says where the answer begins (default: as in training, else guessed).")
     )
 
 
@@ -37,7 +49,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     from afina.train.run import Run
     from afina.train.track import say
     from afina.verbs._measure import compare
-    from afina.verbs._prepare import clean, guessed
+    from afina.verbs._prepare import clean, guessed, nothing_usable
 
     trained = Run(run)
     result = trained.result
@@ -48,7 +60,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     notes = [*table.notes, *guessed(asked, task)]
     rows = clean(task, table.rows, notes)
     if not rows:
-        raise InputError(_("{file} has no row with both text and label.").format(file=data))
+        raise InputError(nothing_usable(task, data))
     answers = bundle.answers(rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
@@ -88,9 +100,11 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
 
 def columns(task: Task, table: Any, own: Evaluate) -> Task:
     """Return the task with the columns of another table that are named, or else are those of training."""
+    from afina.verbs._prepare import roles
+
     chosen = {}
-    for role in ("text", "label"):
-        named, trained = getattr(own, role), getattr(task, role, None)
+    for role in roles(task):
+        named, trained = getattr(own, role), getattr(task, role)
         chosen[role] = named or (trained if trained in table.columns else None)
     return task.replace(**chosen)
 
@@ -102,7 +116,7 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
     settings = run.settings
     try:
         prepared = prepare(
-            task.replace(labels=(), weights=()), settings["data"], settings.get("validation"), settings.get("test"),
+            type(task).of({name: getattr(task, name) for name in knobs(type(task))}), settings["data"], settings.get("validation"), settings.get("test"),
             seed=settings.get("split_seed", settings["seed"]), offline=True,
         )  # fmt: skip
     except InputError:

@@ -120,11 +120,13 @@ def _train(
     verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
-    about_data = summary(prepared, lengths(whole, verb.max_length))
+    unseen = [task.unseen(row, tokens) for row, tokens in zip(encoded[0], whole, strict=True)]
+    about_data = summary(prepared, lengths(whole, unseen, verb.max_length))
+    pieces = [piece for row in encoded[0] for piece in task.pieces(row)]
     base = Base.of(verb.model, source)
     accelerator = machine.accelerator(verb.precision)
     plan = Plan(
-        [task.length(row) for row in encoded[0]], verb.train_batch_size, verb.micro_batch_tokens,
+        [task.length(piece) for piece in pieces], verb.train_batch_size, verb.micro_batch_tokens,
         verb.seed, accelerator.num_processes, accelerator.process_index,
     )  # fmt: skip
     total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
@@ -165,7 +167,7 @@ def _train(
         model,
         method,
         task.loss,
-        partial(batches, plan, encoded[0], partial(task.collate, tokenizer=tokenizer)),
+        partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer)),
         budget(verb, total, plan.steps_per_epoch),
         run,
         steps_per_epoch=plan.steps_per_epoch,

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from afina.core import Table
+from afina.core import Table, Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
@@ -20,6 +20,12 @@ class Predict(Settings):
 
     text: str | None = setting(
         None, N_("Column that holds the text (default: as in training, else guessed).")
+    )
+    question: str | None = setting(
+        None, N_("Column that holds the question (default: as in training, else guessed).")
+    )
+    context: str | None = setting(
+        None, N_("Column that holds the text with the answer (default: as in training, else guessed).")
     )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
@@ -36,24 +42,23 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         raise InputError(
             _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
         )
-    from afina.data.columns import text_of, why
+    from afina.data.columns import text_of
     from afina.train.run import Run
     from afina.train.track import say
+    from afina.verbs._prepare import taken
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
-    trained = getattr(bundle.task, "text", None)
-    column = _column(table, own.text, trained)
+    columns = {role: _column(table, role, own, bundle.task) for role in bundle.task.inputs}
     notes = list(table.notes)
-    if table.columns != ("text",) and column not in (own.text, trained):
-        notes.append(
-            _("Column '{column}' is taken as the {role}: {why}.").format(
-                column=column, role=_("text"), why=why(column, "text")
-            )
-        )
+    for role, column in columns.items():
+        if table.columns != ("text",) and column not in (getattr(own, role), getattr(bundle.task, role)):
+            notes.append(taken(column, role))
     for note in notes:
         say(note, common.quiet)
-    answers = bundle.predict([text_of(row.get(column)) or "" for row in table.rows])
+    answers = bundle.predict(
+        [{role: text_of(row.get(column)) or "" for role, column in columns.items()} for row in table.rows]
+    )
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -63,7 +68,7 @@ def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
     from afina.train.atomic import write_text
 
-    added = [name for name in answers[0] if not isinstance(answers[0][name], dict)] if answers else []
+    added = [name for name in answers[0] if not isinstance(answers[0][name], (dict, list))] if answers else []
     names = {name: _free(name, table.columns) for name in added}
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
@@ -109,9 +114,17 @@ def _is_file(text: str | Path) -> bool:
         return False
 
 
-def _column(table: Table, named: str | None, trained: str | None) -> str:
-    from afina.data.columns import guess
+def _column(table: Table, role: str, own: Predict, task: Task) -> str:
+    """Return the column of one of the task's inputs: named, else as in training, else guessed."""
+    from afina.data.columns import guess, listed
 
+    named, trained = getattr(own, role), getattr(task, role)
     if table.columns == ("text",) and named is None:
+        if task.inputs != ("text",):
+            raise InputError(
+                _("This model answers rows of {columns}: give a file that has them as columns.").format(
+                    columns=listed(task.inputs, _("and"))
+                )
+            )
         return "text"
-    return guess(table, "text", named or (trained if trained in table.columns else None))
+    return guess(table, role, named or (trained if trained in table.columns else None))

@@ -1,0 +1,111 @@
+"""The answers of one row, however a file writes them, checked against where they stand in the context."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+
+Answer = dict[str, Any]
+"""`text` and `answer_start`, in characters of the context."""
+NO_MARKS = ({"text": "", "answer_start": -1}, {"text": "", "answer_start": None}, "")
+
+
+def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
+    """Return the answers of a row, none where it has none, None where nobody has said.
+
+    `answers` is a text with its place `start` (a place may be missing where the text stands but once), a list of
+    texts or of objects, the Hub's object of two lists, or JSON of these. Answers without text and place, which
+    annotators left blank, do not count, as in SQuAD's script. InputError where one does not stand where it is
+    said to, with where it does.
+    """
+    answers = _parsed(answers)
+    if answers is None or answers != answers or answers == "":
+        return None
+    if isinstance(answers, dict):
+        if not isinstance(answers.get("text"), list):
+            answers = [answers]
+        else:
+            starts = answers.get("answer_start")
+            starts = starts if isinstance(starts, list) else [None] * len(answers["text"])
+            if len(starts) != len(answers["text"]):
+                sentence = _("There are {texts} answers, but {places} places for them (answer_start).")
+                raise InputError(sentence.format(texts=len(answers["text"]), places=len(starts)))
+            answers = [
+                {"text": text, "answer_start": place}
+                for text, place in zip(answers["text"], starts, strict=True)
+            ]
+    if not isinstance(answers, list):
+        answers = [{"text": str(answers), "answer_start": start}]
+    marked = [answer for answer in answers if answer not in NO_MARKS]
+    return [_checked(answer, context) for answer in marked] if marked or not answers else None
+
+
+def _parsed(answers: Any) -> Any:
+    if not isinstance(answers, str):
+        return answers
+    text = answers.strip()
+    if text[:1] + text[-1:] in ("[]", "{}"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return answers  # a text that happens to stand in brackets
+    return answers if text else ""
+
+
+def _checked(answer: Any, context: str) -> Answer:
+    if isinstance(answer, str):
+        answer = {"text": answer}
+    text = answer.get("text") if isinstance(answer, dict) else None
+    if not isinstance(text, str) or not text:
+        raise InputError(_("The answer {answer!r} has no text.").format(answer=answer))
+    found = _places(text, context)
+    start = _number(answer.get("answer_start"))
+    if start is None:
+        if len(found) == 1:
+            return {"text": text, "answer_start": found[0]}
+        if found:
+            sentence = _(
+                "The answer '{text}' stands at {places} of the context: say at which, in the column answer_start."
+            )
+            raise InputError(sentence.format(text=text, places=_listed(found)))
+        raise InputError(_("The answer '{text}' does not stand in the context.").format(text=text))
+    if start < 0 or context[start : start + len(text)] != text:
+        sentence = _("The answer '{text}' does not stand at {start} of the context, where '{other}' stands.")
+        other = context[start : start + len(text)] if start >= 0 else ""
+        sentence = sentence.format(text=text, start=start, other=other)
+        if found:
+            nearest = sorted(found, key=lambda place: abs(place - start))[:3]
+            proposal = _("It stands at {places}.").format(places=_listed(sorted(nearest)))
+        else:
+            proposal = _("It stands nowhere in it.")
+        raise InputError(f"{sentence} {proposal}")
+    return {"text": text, "answer_start": start}
+
+
+def _number(value: Any) -> int | None:
+    if value is None or value == "" or value != value:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.5
+    if not number.is_integer():
+        sentence = _("answer_start is {value!r}, but must be a whole number: characters from the beginning.")
+        raise InputError(sentence.format(value=value))
+    return int(number)
+
+
+def _places(text: str, context: str) -> list[int]:
+    found, place = [], context.find(text)
+    while place >= 0:
+        found.append(place)
+        place = context.find(text, place + 1)
+    return found
+
+
+def _listed(places: list[int]) -> str:
+    first = [str(place) for place in places[:10]]
+    return ", ".join(first) + (" …" if len(places) > 10 else "")
