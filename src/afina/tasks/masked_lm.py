@@ -244,14 +244,15 @@ def _mask(ids: Any, rng: Any, share: float, mask: int, ordinary: Any, special: l
 
 
 def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:
-    """Return the cross-entropy, summed over rows, with each different token of the row equally likely."""
+    """Return, summed over rows, how far the guess is from each different token of the row equally likely (KL)."""
     import torch
+    from torch.nn.functional import kl_div
 
     # One column more takes what does not count (padding, special tokens) and is cut off.
     wanted = torch.zeros(len(bag), logits.shape[1] + 1, device=logits.device)
     wanted = wanted.scatter(1, bag.where(bag != IGNORED, logits.shape[1]), 1.0)[:, :-1]
     share = wanted / wanted.sum(1, keepdim=True).clamp_min(1)
-    return -(share * logits.log_softmax(1)).sum()
+    return kl_div(logits.log_softmax(1), share, reduction="sum")
 
 
 def _ratio(top: Any, bottom: Any) -> Score:
