@@ -24,6 +24,7 @@ from afina.names import find, known
 from afina.train.bundle import FILE, Bundle
 from afina.train.loop import Objective
 from afina.train.optimizer import adamw
+from afina.verbs.finetune import finetune
 from afina.verbs.models import save as save_model
 
 CLASSIFICATION = "AutoModelForSequenceClassification"
@@ -364,11 +365,55 @@ def test_a_frozen_part_knows_no_dropout(bases: dict[str, Path]) -> None:
         assert not any(module.training for module in objective.eval().modules())
 
 
-def test_the_head_trains_a_pooler_that_the_base_does_not_bring(bases: dict[str, Path]) -> None:
-    for shape, drawn in (("bert", False), ("roberta", False)):
-        case = toys.case("classification-full", bases[shape])._replace(method=find("methods", "head")())
-        trained = union(case.method, case.model())
-        assert all(name.startswith("classifier") for name in trained) != drawn
+@pytest.mark.parametrize("name", ["head", "lora"])
+def test_a_pooler_that_the_base_does_not_bring_is_trained_and_saved(
+    name: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases["bert"], base)
+    weights = load_file(base / "model.safetensors")
+    for without in (False, True):
+        if without:
+            kept = {name: weight for name, weight in weights.items() if "pooler" not in name}
+            save_file(kept, base / "model.safetensors", {"format": "pt"})
+        case = toys.case("classification-full", base)._replace(method=find("methods", name)())
+        model = case.model()
+        assert ("bert.pooler.dense.weight" in union(case.method, model)) == without
+        folder = tmp_path / f"saved {without}"
+        folder.mkdir()
+        case.bundle(model).save(folder)
+        assert torch.equal(answer(case, Bundle.load(folder).model), answer(case, model))
+        if name == "lora":
+            read = peft.PeftModel.from_pretrained(plain_base(case), str(folder))
+            assert torch.allclose(answer(case, read), answer(case, model), atol=1e-6)
+
+
+def test_a_run_from_the_table_to_the_answer(bases: dict[str, Path], tmp_path: Path) -> None:
+    data, out = tmp_path / "toy.csv", tmp_path / "run"
+    rows = toys.case("classification-full", bases["bert"]).task.toy() * 2
+    data.write_text(
+        "text,label\n" + "\n".join(f"{row['text']} {i},{row['label']}" for i, row in enumerate(rows)), "utf-8"
+    )
+    settings = {"model": str(bases["bert"]), "method": "lora", "rank": 3, "max_steps": 6, "quiet": True}
+    run = finetune(data, output_dir=str(out), **settings)
+    assert run is not None and run.settings["rank"] == 3
+    (told,) = run.bundle.predict(["el servicio muy bueno"])
+    trained = sum(weight.numel() for weight in load_file(out / "best" / "adapter_model.safetensors").values())
+    assert run.result["trained_weights"] == trained
+    assert "library_name: peft" in (out / "best" / "README.md").read_text("utf-8")
+    read = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForSequenceClassification.from_pretrained(
+            bases["bert"], config=transformers.AutoConfig.from_pretrained(out / "best"), dtype=torch.float32
+        ),
+        str(out / "best"),
+    ).eval()
+    text = transformers.AutoTokenizer.from_pretrained(out / "best")(
+        "el servicio muy bueno", return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = read(text["input_ids"], text["attention_mask"]).logits[0]
+    assert logits.softmax(-1).max().item() == pytest.approx(told["probability"], abs=1e-6)
+    assert read.config.id2label[int(logits.argmax())] == told["prediction"]
 
 
 def test_gradual_thaws_from_the_top(bases: dict[str, Path]) -> None:
