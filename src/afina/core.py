@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from afina.messages import N_
 from afina.settings import Settings
 
 if TYPE_CHECKING:
@@ -130,6 +131,14 @@ class Task(Settings, ABC):
     """Name of the `AutoModelFor…` class whose heads the task uses."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
+    pipeline: ClassVar[str] = ""
+    """Name of the transformers pipeline that answers as the task does, and the Hub's name for the task."""
+    pipeline_options: ClassVar[Mapping[str, str]] = {}
+    """What that pipeline must be told."""
+    card: ClassVar[str] = N_("A model that was fine-tuned with afina.")
+    """What its model is, in the first sentence of the model card."""
+    reads_all: ClassVar[bool] = False
+    """Whether rows longer than the model are read in overlapping windows; else what is too long is cut."""
 
     @abstractmethod
     def choose_columns(self, table: Table) -> Task:
@@ -143,9 +152,17 @@ class Task(Settings, ABC):
         """Return a copy that knows what only the data can tell, such as the label names."""
         return self
 
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        """Return what the person should know of how a file's rows were read, before and after `clean`."""
+        return []
+
     @abstractmethod
     def check(self, splits: Splits) -> None:
         """Raise InputError where the rows cannot be learnt from; called before anything is loaded or written."""
+
+    def warn(self, splits: Splits) -> list[str]:
+        """Return what of the parts stops nothing but should be known, such as labels that only the test has."""
+        return []
 
     def config(self) -> dict[str, Any]:
         """Return what the model's configuration must know (number and names of labels …)."""
@@ -154,6 +171,11 @@ class Task(Settings, ABC):
     @abstractmethod
     def group(self, row: Row) -> str | None:
         """Return what a stratified split keeps in proportion (the label), None where there is nothing."""
+
+    def counted(self, row: Row) -> list[str]:
+        """Return the labels that a row adds to the table of labels: by default its group."""
+        group = self.group(row)
+        return [] if group is None else [group]
 
     @abstractmethod
     def key(self, row: Row) -> Any:
@@ -184,9 +206,19 @@ class Task(Settings, ABC):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         """Return one answer a row, as numbers (probabilities …); no gradient is asked for."""
 
+    def question(self, row: Row) -> Row:
+        """Return what the model is asked of a row of a person's file, without the gold answer."""
+        value = row.get(getattr(self, "text", None) or "text")
+        # A shell may hand on bytes that are no UTF-8, which no tokenizer takes.
+        return {"text": "" if value is None else str(value).encode("utf-8", "replace").decode()}
+
     @abstractmethod
-    def predict(self, answer: Any) -> dict[str, Any]:
-        """Return what a person is told of one answer: `prediction` and `probability` or `score`."""
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
+        """Return what a person is told of the answer to a row: `prediction` and `probability` or `score`."""
+
+    def line(self, answer: Any, row: Row) -> Row:
+        """Return a line of `predictions.csv`: the row, its gold as `label` where it has one, and what was told."""
+        return row | self.predict(answer, row)
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:

@@ -11,9 +11,10 @@ from afina.errors import InputError
 from afina.messages import _
 
 Role = Literal["text", "label"]
+Kind = Literal["text", "label", "tokens", "tags"]
 
 # Plain names (lower case, no accents), the likeliest first.
-KNOWN: dict[Role, tuple[str, ...]] = {
+KNOWN: dict[Kind, tuple[str, ...]] = {
     "text": (
         *("text", "texto", "texts", "textos", "review", "resena", "sentence", "oracion", "frase"),
         *("message", "mensaje", "comment", "comentario", "tweet", "tuit", "opinion", "utterance", "content"),
@@ -26,6 +27,22 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         *("sentiment", "sentimiento", "intent", "intencion", "target", "objetivo", "emotion", "emocion"),
         *("polarity", "polaridad", "topic", "tema", "tag", "type", "tipo", "clasificacion", "annotation"),
         *("rating", "stars", "estrellas", "valoracion", "score", "puntuacion"),
+    ),
+    "tokens": ("tokens", "words", "palabras", "form", "forms"),
+    "tags": (
+        *(
+            "entities",
+            "entidades",
+            "spans",
+            "ner_tags",
+            "ner",
+            "tags",
+            "etiquetas",
+            "upos",
+            "pos_tags",
+            "pos",
+        ),
+        *("labels", "label", "annotations", "anotaciones"),
     ),
 }
 # Columns of few values that say something else about a row.
@@ -85,10 +102,21 @@ def guess(table: Table, role: Role, named: str | None = None, taken: Collection[
     return _text(table, free) if role == "text" else _label(table, free)
 
 
+def guess_known(table: Table, kind: Kind, named: str | None = None) -> str | None:
+    """Return `named`, which must be a column, else the likeliest column of that kind by its whole name, else None."""
+    if named is not None and named not in table.columns:
+        raise InputError(names.unknown(named, list(table.columns), "columns"))
+    by_plain = {plain(column): column for column in reversed(table.columns)}
+    return named or next((by_plain[known] for known in KNOWN[kind] if known in by_plain), None)
+
+
 def why(column: str, role: Role) -> str:
     """Say in a few words what `guess` went by when it chose `column` for `role`."""
-    if _by_name([column], role) is not None:
+    other: Kind = "tokens" if role == "text" else "tags"
+    if _by_name([column], role) is not None or plain(column) in KNOWN[other]:
         return _("by its name")
+    if column.isdigit():  # CoNLL's columns have numbers, not names
+        return _("the first column") if role == "text" else _("the last column")
     if role == "text":
         return _("it holds the longest texts")
     return _("it holds few different values")
@@ -96,7 +124,7 @@ def why(column: str, role: Role) -> str:
 
 def is_known(name: str) -> bool:
     """Return whether a column of this name is usual, in English or Spanish: text, etiqueta, id, idioma …"""
-    return plain(name) in OTHER or any(plain(name) in known for known in KNOWN.values())
+    return plain(name) in OTHER or plain(name) in (*KNOWN["text"], *KNOWN["label"])
 
 
 def plain(name: str) -> str:

@@ -28,6 +28,8 @@ class Classification(Task):
     """
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str] = "text-classification"
+    card: ClassVar[str] = N_("A text classifier that was fine-tuned with afina.")
 
     text: str | None = setting(None, N_("Column that holds the text (default: guessed and said)."))
     label: str | None = setting(None, N_("Column that holds the label (default: guessed and said)."))
@@ -145,13 +147,17 @@ class Classification(Task):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         return _logits(model, batch).float().softmax(-1).tolist()
 
-    def predict(self, answer: Any) -> dict[str, Any]:
-        best = max(range(len(answer)), key=answer.__getitem__)
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         return {
-            "prediction": self.labels[best],
-            "probability": answer[best],
+            "prediction": self._label(answer),
+            "probability": max(answer),
             "probabilities": dict(zip(self.labels, answer, strict=True)),
         }
+
+    def line(self, answer: Any, row: Row) -> Row:
+        told = self.predict(answer, row)
+        of_label = told.pop("probabilities").get(row["label"])
+        return row | told | {"probability_of_label": of_label}
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         import numpy as np
@@ -163,7 +169,7 @@ class Classification(Task):
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         from afina.scoring.classification import macro_f1
 
-        told = [self.labels[max(range(len(answer)), key=answer.__getitem__)] for answer in answers]
+        told = [self._label(answer) for answer in answers]
         gold = [row["label"] for row in rows]
         return "macro_f1", macro_f1(gold, told, sorted({*gold, *told}))  # a sample need not hold every label
 
@@ -181,8 +187,11 @@ class Classification(Task):
         from afina.scoring.paired import difference
 
         gold = [row["label"] for row in rows]
-        told_a, told_b = ([self.predict(answer)["prediction"] for answer in answers] for answers in (a, b))
+        told_a, told_b = ([self._label(answer) for answer in answers] for answers in (a, b))
         return difference("macro_f1", gold, told_a, told_b, self.labels)
+
+    def _label(self, answer: Sequence[float]) -> str:
+        return self.labels[max(range(len(answer)), key=answer.__getitem__)]
 
     @classmethod
     def toy(cls) -> list[Row]:

@@ -66,7 +66,7 @@ class Bundle:
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
         """Return the task's answer to each text (or row with the task's columns), in input order."""
         rows = [{"text": text} if isinstance(text, str) else text for text in texts]
-        return [self.task.predict(answer) for answer in self.answers(rows)]
+        return [self.task.predict(answer, row) for answer, row in zip(self.answers(rows), rows, strict=True)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""

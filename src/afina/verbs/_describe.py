@@ -34,10 +34,16 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
     task, parts = prepared.task, prepared.splits
     notes = list(prepared.notes)
     if length["rows_cut"]:
+        sentence = _(
+            "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
+        )
+        if task.reads_all:
+            sentence = _(
+                "{rows} of {all} training rows are longer than {limit} tokens, by {tokens} tokens in all; they are read "
+                "in overlapping windows and nothing is cut."
+            )
         notes.append(
-            _(
-                "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
-            ).format(
+            sentence.format(
                 rows=length["rows_cut"],
                 all=len(parts.train),
                 limit=length["max_length"],
@@ -45,7 +51,10 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
             )
         )
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    labels = {
+        name: dict(Counter(label for row in rows for label in task.counted(row)))
+        for name, rows in named.items()
+    }
     return {
         "rows": {name: len(rows) for name, rows in named.items()},
         "labels": labels,

@@ -60,11 +60,7 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     """Write the answers beside their rows as CSV."""
     from afina.train.atomic import write_text
 
-    lines = []
-    for row, answer in zip(rows, answers, strict=True):
-        told = task.predict(answer)
-        each = told.pop("probabilities", {})
-        lines.append(row | told | ({"probability_of_label": each.get(row["label"])} if each else {}))
+    lines = [task.line(answer, row) for row, answer in zip(rows, answers, strict=True)]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()

@@ -56,14 +56,22 @@ def prepare(
             raise InputError(_("{file} has no row with both text and label.").format(file=file))
     splits = split(cleaned[0] or [], cleaned[1], cleaned[2], key=task.key, group=task.group, seed=seed)
     task.check(splits)
-    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes))
+    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
 
 
 def clean(task: Task, rows: Sequence[Row], notes: list[str]) -> list[Row]:
-    """Return the rows the task can use, and note how many it cannot."""
-    kept = [row for row in map(task.clean, rows) if row is not None]
+    """Return the rows the task can use, and note how many it cannot; InputError names the row (from 1) at fault."""
+    kept = []
+    for number, row in enumerate(rows, 1):
+        try:
+            cleaned = task.clean(row)
+        except InputError as error:
+            raise InputError(_("Row {n}: {error}").format(n=number, error=error)) from None
+        if cleaned is not None:
+            kept.append(cleaned)
     if len(kept) < len(rows):
         notes.append(_("{n} rows without text or label were left out.").format(n=len(rows) - len(kept)))
+    notes += task.remarks(rows, kept)
     return kept
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Sequence
 from itertools import count
@@ -41,7 +42,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
     column = _column(table, own.text, getattr(bundle.task, "text", None))
-    answers = bundle.predict([_text(row.get(column)) for row in table.rows])
+    answers = bundle.predict(map(bundle.task.replace(text=column).question, table.rows))
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -57,8 +58,12 @@ def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
     writer.writeheader()
     for row, answer in zip(table.rows, answers, strict=True):
-        writer.writerow(row | {names[name]: answer[name] for name in added})
+        writer.writerow(row | {names[name]: _cell(answer[name]) for name in added})
     write_text(file, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
@@ -95,11 +100,6 @@ def _is_file(text: str | Path) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # a long text is no possible name
         return False
-
-
-def _text(value: Any) -> str:
-    """Return a cell as text that a tokenizer takes: a shell may hand on bytes that are no UTF-8."""
-    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _column(table: Table, named: str | None, trained: str | None) -> str:
