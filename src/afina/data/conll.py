@@ -115,6 +115,11 @@ def _universal(lines: Sequence[str], source: str) -> Iterator[Row]:
         sentence.append((number, cells))
 
 
+def _known(parts: list[str]) -> list[str]:
+    """Return the parts' tags, a single _ where no part has one."""
+    return parts if any(tag != "_" for tag in parts) else ["_"]
+
+
 def _sentence(lines: list[Line], written: str, source: str) -> Row:
     """Return a sentence's columns by surface word: parts are joined, words that were not written left out."""
     row: Row = {"text": written} | {name: [] for name in FIELDS}
@@ -145,7 +150,7 @@ def _sentence(lines: list[Line], written: str, source: str) -> Row:
         if not inside:
             spaces.append(cells[9])
     for name in FIELDS.keys() - {"form"}:
-        row[name] = ["+".join(tag) if isinstance(tag, list) else tag for tag in row[name]]
+        row[name] = ["+".join(_known(tag)) if isinstance(tag, list) else tag for tag in row[name]]
     if not written:
         gaps = ["" if "SpaceAfter=No" in misc else " " for misc in spaces]
         row["text"] = "".join(word + gap for word, gap in zip(row["form"], gaps, strict=True)).strip()

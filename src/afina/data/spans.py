@@ -31,11 +31,17 @@ def words(text: str) -> list[Span]:
 
 @cache
 def _word() -> re.Pattern[str]:
-    # Accents that are characters of their own are no \w, but belong to their letter.
-    marks = "".join(
-        re.escape(chr(i)) for i in range(0x300, 0x20000) if unicodedata.category(chr(i))[0] == "M"
-    )
-    return re.compile(rf"\d+(?:[.,:/]\d+)+(?![\w{marks}])|[\w{marks}]+|[^\w\s]")
+    # Accents that are characters of their own are no \w, but belong to their letter; so do signs that are not seen
+    # (joiners, soft hyphens, control characters) between two letters, while elsewhere they are no word.
+    marks = unseen = ""
+    for sign in map(chr, range(0x20000)):
+        kind = unicodedata.category(sign)
+        if kind[0] == "M":
+            marks += re.escape(sign)
+        elif kind in ("Cc", "Cf"):
+            unseen += re.escape(sign)
+    number = rf"\d+(?:[.,:/]\d+)+(?![\w{marks}])"
+    return re.compile(rf"{number}|\w(?:[\w{marks}{unseen}]*[\w{marks}])?|[^\w\s{unseen}][{marks}]*")
 
 
 def located(tokens: Sequence[str], text: str | None) -> tuple[str, list[Span]]:

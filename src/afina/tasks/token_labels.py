@@ -79,7 +79,13 @@ class TokenLabels(Task):
                 text=guess(table, "text", self.text, taken=[label]), label=label, kind="entities"
             )
         text = guess_known(table, "tokens", self.text) or (numbered[0] if numbered else None)
-        if text is None or text == label or not any(isinstance(row[text], list) for row in table.rows):
+        if text == label:
+            raise InputError(
+                _(
+                    "Column '{column}' cannot be both text and label. Name two with --text and --label."
+                ).format(column=text)
+            )
+        if text is None or not any(isinstance(row[text], list) for row in table.rows):
             raise InputError(_unfit(table, label))
         return self.replace(text=text, label=label, kind=self.kind or self._kind(values))
 
@@ -320,7 +326,7 @@ class TokenLabels(Task):
         if self.kind == "entities":
             kinds = sorted({label[2:] for label in self.labels[1:]})
             return spans_of.score([row["entities"] for row in rows], self._entities(answers, rows), kinds)
-        return spans_of.words([row["tags"] for row in rows], self._tags(answers), self.labels)
+        return spans_of.words([row["tags"] for row in rows], self._tags(answers), sorted(self.labels))
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         if self.kind == "entities":

@@ -31,7 +31,10 @@ def compare(
     """Return scores with intervals, those of the rivals, and paired differences; answers lie end to end by part."""
     found: dict[str, Any] = {
         "scores": {"validation": None, "test": None},
-        "baselines": {name: {"validation": None, "test": None} for name in rivals},
+        # The first two are promised to be there, also where a task has none such.
+        "baselines": {
+            name: {"validation": None, "test": None} for name in dict.fromkeys(("majority", "tfidf", *rivals))
+        },
         "details": {"differences": {}},
     }
     start = 0

@@ -52,8 +52,6 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
-    for name in ("majority", "tfidf"):
-        found["baselines"].setdefault(name, {"validation": None, "test": None})
     found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": [*table.notes, *notes]}
     return {
         **{name: result[name] for name in ("run", "model", "task", "method")},
