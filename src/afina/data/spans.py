@@ -114,7 +114,7 @@ def _entity(one: Any, number: int, text: str) -> Entity:
     if start is None or end is None or label is None:
         raise InputError(
             _("entity {n} is {entity}, not {form}.").format(
-                n=number, entity=one, form='{"start": 0, "end": 6, "label": "LOC"}'
+                n=number, entity=str(one)[:100], form='{"start": 0, "end": 6, "label": "LOC"}'
             )
         )
     if not 0 <= start < end <= len(text):

@@ -25,6 +25,7 @@ NOWHERE = -1  # a word without any token of its own
 OVERLAP = 4  # neighbouring windows share one in so many tokens
 TOKENS_AT_ONCE = 16384  # that a long text sends through the model together
 NOTHING = "–"
+SHOWN = 60  # characters of a wrong value in a message
 
 
 class TokenLabels(Task):
@@ -107,7 +108,9 @@ class TokenLabels(Task):
         if isinstance(value, list) and "words" not in asked:
             if not is_entities(value):
                 raise InputError(
-                    _("column '{column}' holds no entities: {value}.").format(column=self.label, value=value)
+                    _("column '{column}' holds no entities: {value}.").format(
+                        column=self.label, value=str(value)[:SHOWN]
+                    )
                 )
             found = entities(value, asked["text"], keep_longest=self.overlaps == "longest")
             return asked | {"words": words(asked["text"]), "entities": found}
@@ -421,7 +424,9 @@ def _tags(value: Any, words: int, column: str | None) -> list[str]:
 
     if not isinstance(value, list):
         raise InputError(
-            _("column '{column}' holds {value}, no list of tags.").format(column=column, value=value)
+            _("column '{column}' holds {value}, no list of tags.").format(
+                column=column, value=str(value)[:SHOWN]
+            )
         )
     if len(value) != words:
         raise InputError(
