@@ -28,6 +28,7 @@ LENGTH = 32  # positions of the model
 # so that one method will do. A corpus brings pairs.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"balanced": {"class_weight": "balanced"}},
+    "token_labels": {"balanced": {"class_weight": "balanced"}, "words": {"tags": "words"}},
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
 }
 NAMES = [
@@ -79,7 +80,10 @@ class Halves(Full):
 def build(folder: Path) -> Path:
     """Write a two-layer BERT and a tokenizer trained on the toy rows of all tasks, as a Hugging Face folder."""
     texts = [
-        str(value) for name in known("tasks") for row in find("tasks", name).toy() for value in row.values()
+        " ".join(value) if isinstance(value, list) else str(value)
+        for name in known("tasks")
+        for row in find("tasks", name).toy()
+        for value in row.values()
     ]
     tokenizer = train_wordpiece(iter(texts), 1000)
     tokenizer.model_max_length = LENGTH
