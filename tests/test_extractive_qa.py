@@ -297,7 +297,7 @@ def test_pieces_add_up_to_the_row(bundle: Bundle) -> None:
 
 
 def test_a_book_is_read_to_its_end_piece_by_piece(bundle: Bundle) -> None:
-    context = " ".join(["palabra"] * 5000 + ["mandarina"])
+    context = " ".join(["palabra"] * 20_000 + ["mandarina"])
     shapes: list[torch.Size] = []
     hook = bundle.model.register_forward_pre_hook(
         lambda _model, _args, given: shapes.append(given["input_ids"].shape), with_kwargs=True

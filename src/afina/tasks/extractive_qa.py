@@ -100,7 +100,8 @@ class ExtractiveQa(Task):
                 row.get(self.answers or "answers"), row.get(self.answer_start or "answer_start"), context
             )
         except InputError as error:
-            raise InputError(f"{_('Question')} {identity}: {error}" if identity else str(error)) from None
+            named = _("Question {id}: {error}").format(id=identity, error=error) if identity else str(error)
+            raise InputError(named) from None
         if str(row.get("is_impossible") or "").strip().lower() in YES:
             answers = []
         if answers is None:
