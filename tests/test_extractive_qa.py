@@ -374,11 +374,11 @@ def test_the_best_span_is_that_of_an_exhaustive_search(bundle: Bundle) -> None:
 def test_no_answer_wins_where_its_logit_does_by_the_threshold() -> None:
     spans = [{"text": "sí", "start": 0, "end": 2, "score": 0.4, "logit": 2.0}]
     answer = {"spans": spans, "null": {"score": 0.6, "logit": 2.5}}
-    none = ExtractiveQa(unanswerable=True).predict(answer)
+    none = ExtractiveQa(unanswerable=True).predict(answer, {})
     assert (none["prediction"], none["start"], none["end"], none["score"]) == ("", 0, 0, 0.6)
     assert [each["text"] for each in none["n_best"]] == ["", "sí"]
-    assert ExtractiveQa(null_threshold=1.0).predict(answer)["prediction"] == "sí"
-    assert ExtractiveQa().predict({"spans": spans, "null": None})["n_best"] == [
+    assert ExtractiveQa(null_threshold=1.0).predict(answer, {})["prediction"] == "sí"
+    assert ExtractiveQa().predict({"spans": spans, "null": None}, {})["n_best"] == [
         {"text": "sí", "start": 0, "end": 2, "score": 0.4}
     ]
 
@@ -461,7 +461,7 @@ def test_predict_takes_a_file_of_questions(
         ]
     said = command("predict", run, "¿Dónde está?")
     assert said.code == 2 and "question and context" in said.err
-    with pytest.raises(InputError, match="Row 2 has no text under 'context'"):
+    with pytest.raises(InputError, match="Row 2: there is no text under 'context'"):
         afina.Run(run).bundle.predict([plain[0], {"question": "¿?"}])
 
 

@@ -28,6 +28,7 @@ LENGTH = 32  # positions of the model
 # so that one method will do. A corpus brings pairs.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"balanced": {"class_weight": "balanced"}},
+    "token_labels": {"balanced": {"class_weight": "balanced"}, "words": {"tags": "words"}},
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
 }
 NAMES = [
@@ -97,7 +98,10 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
     With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
     """
     texts = [
-        str(value) for name in known("tasks") for row in find("tasks", name).toy() for value in row.values()
+        " ".join(value) if isinstance(value, list) else str(value)
+        for name in known("tasks")
+        for row in find("tasks", name).toy()
+        for value in row.values()
     ]
     tokenizer = train_wordpiece(iter(texts), 1000)
     tokenizer.model_max_length = LENGTH

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from afina.errors import InputError
+from afina.messages import _
 from afina.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,9 +164,17 @@ class Task(Settings, ABC):
         """Return a copy that knows what only the data can tell, such as the label names."""
         return self
 
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        """Return what the person should know of how a file's rows were read, before and after `clean`."""
+        return []
+
     @abstractmethod
     def check(self, splits: Splits) -> None:
         """Raise InputError where the rows cannot be learnt from; called before anything is loaded or written."""
+
+    def warn(self, splits: Splits) -> list[str]:
+        """Return what of the parts stops nothing but should be known, such as labels that only the test has."""
+        return []
 
     def config(self) -> dict[str, Any]:
         """Return what the model's configuration must know (number and names of labels …)."""
@@ -173,6 +183,11 @@ class Task(Settings, ABC):
     @abstractmethod
     def group(self, row: Row) -> str | None:
         """Return what a stratified split keeps in proportion (the label), None where there is nothing."""
+
+    def counted(self, row: Row) -> list[str]:
+        """Return the labels that a row adds to the table of labels: by default its group."""
+        group = self.group(row)
+        return [] if group is None else [group]
 
     @abstractmethod
     def key(self, row: Row) -> Any:
@@ -215,16 +230,39 @@ class Task(Settings, ABC):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         """Return one answer a row, as numbers (probabilities …); no gradient is asked for."""
 
+    def ask(self, given: Any) -> Row:
+        """Return what a person asks, a text or a row of texts, as a row that `encode` takes, without a gold answer.
+
+        A row holds its texts under the columns of training or under the names of `inputs`. Raises InputError where
+        one is missing or no text.
+        """
+        if isinstance(given, str):
+            given = given.encode("utf-8", "replace").decode()  # half a character is for no tokenizer
+        row = given if isinstance(given, Mapping) else {self.inputs[0]: given}
+        asked = {}
+        for name in self.inputs:
+            value = row.get(getattr(self, name, None), row.get(name))
+            if value is None:
+                sentence = _("there is no text under '{name}'. This model answers rows of: {all}.")
+                raise InputError(sentence.format(name=name, all=", ".join(self.inputs)))
+            if not isinstance(value, str):
+                sentence = _(
+                    "{value!r} is no text. Give a list of texts, or of rows with the task's columns."
+                )
+                raise InputError(sentence.format(value=value))
+            asked[name] = value
+        return asked
+
     @abstractmethod
-    def predict(self, answer: Any) -> dict[str, Any]:
-        """Return what a person is told of one answer: `prediction` and `probability` or `score`."""
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
+        """Return what a person is told of the answer to a row: `prediction` and `probability` or `score`."""
 
     def line(self, row: Row, answer: Any) -> dict[str, Any]:
         """Return the line of `predictions.csv` about one row; the report's examples are chosen from them.
 
         Its `label` is the gold, and `right` says whether the answer counts as right where equality does not.
         """
-        told = self.predict(answer)
+        told = self.predict(answer, row)
         each = told.pop("probabilities", {})
         return row | told | ({"probability_of_label": each.get(row["label"])} if each else {})
 

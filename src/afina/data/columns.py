@@ -41,7 +41,26 @@ KNOWN: dict[Role, tuple[str, ...]] = {
     "answers": ("answers", "respuestas", "answer", "respuesta", "answer_text"),
     "answer_start": ("answer_start", "answers_start", "inicio_respuesta", "start", "inicio"),
     "title": ("title", "titulo", "article", "articulo", "document", "documento"),
+    # What lists of words and of their labels, or of entities, are called.
+    "tokens": ("tokens", "words", "palabras", "form", "forms"),
+    "tags": (
+        *(
+            "entities",
+            "entidades",
+            "spans",
+            "ner_tags",
+            "ner",
+            "tags",
+            "etiquetas",
+            "upos",
+            "pos_tags",
+            "pos",
+        ),
+        *("labels", "label", "annotations", "anotaciones"),
+    ),
 }
+# What else a column of that role may hold, under names of its own.
+ALIKE: dict[Role, tuple[Role, ...]] = {"text": ("tokens",), "label": ("tags",)}
 # Columns of few values that say something else about a row.
 OTHER = frozenset(
     (
@@ -120,8 +139,10 @@ def listed(roles: Sequence[str], word: str) -> str:
 
 def why(column: str, role: Role) -> str:
     """Say in a few words what `guess` went by when it chose `column` for `role`."""
-    if _by_name([column], role) is not None:
+    if any(_by_name([column], like) is not None for like in (role, *ALIKE.get(role, ()))):
         return _("by its name")
+    if column.isdigit():  # CoNLL's columns have numbers, not names
+        return _("the first column") if role == "text" else _("the last column")
     if role in ("text", "context"):
         return _("it holds the longest texts")
     return _("it holds few different values")
@@ -129,7 +150,7 @@ def why(column: str, role: Role) -> str:
 
 def is_known(name: str) -> bool:
     """Return whether a column of this name is usual, in English or Spanish: text, etiqueta, id, idioma …"""
-    return plain(name) in OTHER or any(plain(name) in known for known in KNOWN.values())
+    return plain(name) in OTHER or plain(name) in (*KNOWN["text"], *KNOWN["label"])
 
 
 def plain(name: str) -> str:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from afina.core import Table
-from afina.data import columns, delimited, encoding, folder, hub, json_rows, records
+from afina.data import columns, conll, delimited, encoding, folder, hub, json_rows, records
 from afina.errors import InputError
 from afina.messages import N_, _
 
@@ -28,6 +28,7 @@ TEXT_FORMATS: dict[str, Callable[[str, str, list[str]], Table]] = {
     ".json": json_rows.parse_json,
     ".jsonl": json_rows.parse_jsonl,
     ".ndjson": json_rows.parse_jsonl,
+    **dict.fromkeys((".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes"), conll.parse),
 }
 TABLES = (*TEXT_FORMATS, ".txt", ".parquet")
 ENDINGS = tuple(ending + packed for ending in TABLES for packed in ("", *PACKED_ENDINGS))
@@ -51,8 +52,8 @@ OTHERS |= dict.fromkeys((b"\x80\x03", b"\x80\x04", b"\x80\x05"), OTHERS[b"\x80\x
 def read(source: str | Path, *, offline: bool = False) -> Table:
     """Return the table in a file or folder, or in the Hugging Face data set of that name.
 
-    CSV, TSV, JSON, JSONL, Parquet, plain text (one text a line, column `text`), each also as .gz, .bz2 or
-    .xz; a folder of text files by label; what `save_to_disk` wrote. Values of delimited text are strings,
+    CSV, TSV, JSON, JSONL, Parquet, CoNLL, CoNLL-U, plain text (one text a line, column `text`), each also as .gz,
+    .bz2 or .xz; a folder of text files by label; what `save_to_disk` wrote. Values of delimited text are strings,
     others keep their types. `notes` say what a person should check. With `offline` no name is looked up.
     Raises InputError for whatever is no table.
     """
@@ -115,6 +116,8 @@ def _file(path: Path, source: str) -> Table:
     ending = Path(name).suffix
     if ending == ".parquet":
         raise InputError(_("{source} is no Parquet file, whatever its name says.").format(source=source))
+    if ending not in (".csv", ".json", ".jsonl", ".ndjson") and conll.is_conll(text):
+        return conll.parse(text, source, notes)
     if ending in TEXT_FORMATS:
         return TEXT_FORMATS[ending](text, source, notes)
     return _unknown(text, source, notes, plain=ending == ".txt")

@@ -10,7 +10,10 @@ from afina.messages import _
 from afina.messages.numbers import number
 from afina.report.record import Record
 
-CHARTED = ("accuracy", "mcc", "weighted_f1", "positive_f1", "exact_match", "has_answer_f1")
+CHARTED = (
+    *("accuracy", "mcc", "weighted_f1", "positive_f1"),
+    *("exact_match", "has_answer_f1", "entity_precision", "entity_recall"),
+)
 BINS = 120
 
 

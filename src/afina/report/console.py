@@ -9,6 +9,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
 from afina.report.words import METRICS, SHORT, SYSTEMS, name
+from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1, "latency_ms": 1}
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
@@ -63,7 +64,9 @@ def predict(answers: list[dict[str, Any]]) -> None:
     """Print one line an input: the answer and how sure the model is."""
     for answer in answers:
         sure = answer.get("probability", answer.get("score"))
-        print(f"{answer['prediction'] or _('(no answer)')}\t{number(sure, 3)}")
+        told = answer["prediction"]
+        told = (in_words(told) or "–") if isinstance(told, list) else told or _("(no answer)")
+        print(f"{told}\t{number(sure, 3)}")
 
 
 def pretrain(result: dict[str, Any]) -> None:
@@ -109,6 +112,12 @@ def _scores(result: dict[str, Any]) -> None:
     Console().print(table)
     for gap in result["details"]["differences"].get(part, []):
         print(difference(gap))
+    if unseen := (result["details"].get(part) or {}).get("unseen"):
+        print(
+            _("Labels that training never saw, so each counts as an error: {labels}.").format(
+                labels=", ".join(unseen)
+            )
+        )
 
 
 def difference(gap: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ EXAMPLES = 10
 SHORT = 240
 LONG = 5000
 MANY_CLASSES = 20
+NOTHING = "–"
 
 
 def write(run: Path) -> Path:
@@ -49,6 +50,8 @@ def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     """Return the wrong and the right answers that the model was surest of, the surest first."""
     rows = list(record.predictions())
     found = []
+    # A row without any entity, rightly left alone, shows nothing.
+    rows = [row for row in rows if not row["label"] == row["prediction"] == NOTHING]
     for is_right in (False, True):
         chosen = (row for row in rows if row["right"] is is_right)
         found.append(heapq.nlargest(EXAMPLES, chosen, key=lambda row: (row["probability"], -row["row"])))

@@ -12,7 +12,7 @@ from typing import Any
 from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
-from afina.names import find
+from afina.names import find, known
 from afina.train.track import read
 
 
@@ -106,8 +106,14 @@ class Record:
 
     @property
     def task(self) -> type[Task]:
-        """The class of the task that was learnt."""
-        return find("tasks", self.results.get("task") or self.settings.get("task") or "classification")
+        """The class of the task that was learnt; classification where the run does not say."""
+        name = self.results.get("task") or self.settings.get("task")
+        return find("tasks", name if name in known("tasks") else "classification")
+
+    @property
+    def unit(self) -> str:
+        """What is counted label by label: rows, or the words or entities in them."""
+        return self.details.get("unit") or "rows"
 
     @property
     def labels(self) -> list[str]:

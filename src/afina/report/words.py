@@ -11,6 +11,7 @@ SYSTEMS = {
     "model": N_("the fine-tuned model"),
     "tfidf": N_("TF-IDF with logistic regression"),
     "majority": N_("the majority class"),
+    "most_frequent_tag": N_("the most frequent tag of each word"),
     "random_weights": N_("the same model with random weights"),
     "tfidf_span": N_("the sliding window with TF-IDF"),
     "no_answer": N_("never answering"),
@@ -19,6 +20,7 @@ SHORT = {
     "model": N_("Model"),
     "tfidf": N_("TF-IDF"),
     "majority": N_("Majority"),
+    "most_frequent_tag": N_("Tag per word"),
     "random_weights": N_("Random weights"),
     "tfidf_span": N_("Sliding TF-IDF"),
     "no_answer": N_("No answer"),
@@ -39,8 +41,15 @@ BASELINES = {
     "no_answer": N_(
         "Never answering says of every question that the text holds no answer: right where it holds none."
     ),
+    "most_frequent_tag": N_(
+        "Each word gets the tag that it had most often in the training rows, whatever stands around it; words never "
+        "seen get the most frequent tag of all."
+    ),
 }
 METRICS = {
+    "entity_f1": N_("entity F1"),
+    "entity_precision": N_("entity precision"),
+    "entity_recall": N_("entity recall"),
     "macro_f1": N_("macro-F1"),
     "accuracy": N_("accuracy"),
     "weighted_f1": N_("weighted F1"),
@@ -59,6 +68,12 @@ METRICS = {
     "no_answer_accuracy": N_("no answer, rightly"),
 }
 MEANINGS = {
+    "entity_f1": N_(
+        "Precision and recall of whole entities in one figure (harmonic mean). An entity counts as found only where "
+        "its first word, its last word and its label are all right."
+    ),
+    "entity_precision": N_("Of the entities that were told, the share that is right as a whole."),
+    "entity_recall": N_("Of the entities in the text, the share that was found as a whole."),
     "macro_f1": N_(
         "F1 joins precision and recall in one figure for each label; macro-F1 is their plain mean, so that a "
         "rare label counts as much as a frequent one."
@@ -95,6 +110,45 @@ OUTCOMES = {
 KINDS = {
     "text-classification": N_("A text classifier that was fine-tuned with afina."),
     "question-answering": N_("A model that marks the answer to a question in a text, fine-tuned with afina."),
+}
+# What is counted where it is not the row: `unit` among the details of a part says so.
+UNITS = {"rows": N_("Rows"), "entities": N_("Entities"), "words": N_("Words")}
+OF_WORDS = MEANINGS | {"accuracy": N_("The share of words with the right label.")}
+LABELS = {
+    "rows": N_("It gives a text one of {n} labels:"),
+    "entities": N_("It marks entities of {n} kinds:"),
+    "words": N_("It gives each word one of {n} labels:"),
+}
+BY_LABEL = {
+    "rows": N_(
+        "Precision: of the rows given this label, the share that has it. Recall: of the rows that have it, the share "
+        "found. F1 joins the two and is low where either is low."
+    ),
+    "entities": N_(
+        "Precision: of the entities told with this label, the share that is right as a whole. Recall: of the entities "
+        "that have it, the share found. F1 joins the two and is low where either is low."
+    ),
+    "words": N_(
+        "Precision: of the words given this label, the share that has it. Recall: of the words that have it, the share "
+        "found. F1 joins the two and is low where either is low."
+    ),
+}
+CONFUSION = {
+    "rows": N_(
+        "Confusion matrix: how many rows of each true label (row) the model gave each label (column). Right answers "
+        "are blue, mistakes orange; the stronger the colour, the larger the share of the row."
+    ),
+    "words": N_(
+        "Confusion matrix: how many words of each true label (row) the model gave each label (column). Right answers "
+        "are blue, mistakes orange; the stronger the colour, the larger the share of the row."
+    ),
+}
+FAULTS = {
+    "label": N_("the right words, another label"),
+    "limits": N_("the right label, too many or too few words"),
+    "both": N_("other limits and another label"),
+    "missed": N_("not found at all"),
+    "invented": N_("told where none is"),
 }
 PARTS = {"train": N_("Training"), "validation": N_("Validation"), "test": N_("Test")}
 FITTING = {
@@ -216,7 +270,11 @@ def summary(record: Record) -> list[str]:
         ]
     accuracy = (record.scores.get("accuracy") or {}).get("value")
     if accuracy is not None:
-        sentences.append(_("Of 100 such rows it labels about {n} right.").format(n=number(100 * accuracy)))
+        right = {
+            "rows": _("Of 100 such rows it labels about {n} right."),
+            "words": _("Of 100 words of such rows it labels about {n} right."),
+        }[record.unit]
+        sentences.append(right.format(n=number(100 * accuracy)))
     exact = (record.scores.get("exact_match") or {}).get("value")
     if exact is not None:
         sentences.append(

@@ -51,7 +51,7 @@ def score(
     return Scores(
         values,
         {
-            "per_class": _per_class(margins, every),
+            "per_class": per_class(margins, every),
             "confusion": {"labels": every, "counts": counts.tolist()},
             "positive": positive,
             "unseen": every[len(labels) :],
@@ -81,7 +81,7 @@ def _of_positive(m: Margins, place: int) -> dict[str, Score]:
     }
 
 
-def _per_class(m: Margins, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def per_class(m: Margins, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each label's precision, recall and F1, the rows `n` that have it and those that were `said` to."""
     figures = zip(
         labels, confusion.precision(m), confusion.recall(m), confusion.f1(m), m.gold, m.said, strict=True

@@ -145,11 +145,10 @@ class Classification(Task):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         return _logits(model, batch).float().softmax(-1).tolist()
 
-    def predict(self, answer: Any) -> dict[str, Any]:
-        best = max(range(len(answer)), key=answer.__getitem__)
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         return {
-            "prediction": self.labels[best],
-            "probability": answer[best],
+            "prediction": self._label(answer),
+            "probability": max(answer),
             "probabilities": dict(zip(self.labels, answer, strict=True)),
         }
 
@@ -163,7 +162,7 @@ class Classification(Task):
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         from afina.scoring.classification import macro_f1
 
-        told = [self.labels[max(range(len(answer)), key=answer.__getitem__)] for answer in answers]
+        told = [self._label(answer) for answer in answers]
         gold = [row["label"] for row in rows]
         return "macro_f1", macro_f1(gold, told, sorted({*gold, *told}))  # a sample need not hold every label
 
@@ -181,8 +180,11 @@ class Classification(Task):
         from afina.scoring.paired import difference
 
         gold = [row["label"] for row in rows]
-        told_a, told_b = ([self.predict(answer)["prediction"] for answer in answers] for answers in (a, b))
+        told_a, told_b = ([self._label(answer) for answer in answers] for answers in (a, b))
         return difference("macro_f1", gold, told_a, told_b, self.labels)
+
+    def _label(self, answer: Sequence[float]) -> str:
+        return self.labels[max(range(len(answer)), key=answer.__getitem__)]
 
     @classmethod
     def toy(cls) -> list[Row]:

@@ -203,7 +203,7 @@ class ExtractiveQa(Task):
             for row in batch.rows
         ]
 
-    def predict(self, answer: Any) -> dict[str, Any]:
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         """Return the best answer, empty and at 0 where there is none, its probability, and the next best ones."""
         ranked = [
             {name: span[name] for name in ("text", "start", "end", "score")} for span in answer["spans"]
@@ -220,7 +220,7 @@ class ExtractiveQa(Task):
     def line(self, row: Row, answer: Any) -> dict[str, Any]:
         from afina.scoring.squad import exact_match, f1
 
-        told = self.predict(answer)
+        told = self.predict(answer, row)
         golds = _texts(row)
         rules: dict[str, Any] = {"language": self.answer_language, "v2": self.unanswerable}
         right = exact_match(told["prediction"], golds, **rules)
@@ -235,7 +235,7 @@ class ExtractiveQa(Task):
         from afina.scoring.squad import score
 
         golds, contexts = [_texts(row) for row in rows], [row["context"] for row in rows]
-        return score(self._told(answers), golds, contexts, self.answer_language)
+        return score(self._told(answers, rows), golds, contexts, self.answer_language)
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         found = self._f1s(answers, rows)
@@ -260,15 +260,15 @@ class ExtractiveQa(Task):
         contexts = [row["context"] for row in rows]
         return difference("f1", self._f1s(a, rows), self._f1s(b, rows), contexts)
 
-    def _told(self, answers: Sequence[Any]) -> list[str]:
-        return [self.predict(answer)["prediction"] for answer in answers]
+    def _told(self, answers: Sequence[Any], rows: Sequence[Row]) -> list[str]:
+        return [self.predict(answer, row)["prediction"] for answer, row in zip(answers, rows, strict=True)]
 
     def _f1s(self, answers: Sequence[Any], rows: Sequence[Row]) -> list[float]:
         from afina.scoring.squad import f1
 
         golds = [_texts(row) for row in rows]
         v2 = not all(golds)
-        told = self._told(answers)
+        told = self._told(answers, rows)
         return [f1(each, gold, self.answer_language, v2=v2) for each, gold in zip(told, golds, strict=True)]
 
     @classmethod

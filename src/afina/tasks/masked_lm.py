@@ -156,7 +156,7 @@ class MaskedLm(Task):
             sums += [known.float(), ((next_.argmax(-1) == target) & known).float()]
         return torch.stack(sums, 1).tolist()
 
-    def predict(self, answer: Any) -> dict[str, Any]:
+    def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         return {"prediction": None, "score": answer[0] / max(answer[1], 1)}
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:

@@ -86,20 +86,16 @@ class Bundle:
     def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
         """Return the task's answer to each text (or row with the task's inputs), in input order.
 
-        One text alone counts as a list of one. Raises InputError for what is neither text nor row, and where a row
-        lacks one of the inputs.
+        One text or row alone counts as a list of one. Raises InputError for what is neither, and where a row lacks
+        one of the inputs.
         """
-        given = [texts] if isinstance(texts, str) else texts
-        rows = [dict(text) if isinstance(text, Mapping) else {"text": _text(text)} for text in given]
-        for number, row in enumerate(rows, 1):
-            for name in self.task.inputs:
-                if not isinstance(row.get(name), str):
-                    raise InputError(
-                        _(
-                            "Row {number} has no text under '{name}'. This model answers rows of: {all}."
-                        ).format(number=number, name=name, all=", ".join(self.task.inputs))
-                    )
-        return [self.task.predict(answer) for answer in self.answers(rows)]
+        rows = []
+        for number, given in enumerate([texts] if isinstance(texts, str | Mapping) else texts, 1):
+            try:
+                rows.append(self.task.ask(given))
+            except InputError as error:
+                raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
+        return [self.task.predict(answer, row) for answer, row in zip(self.answers(rows), rows, strict=True)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""
@@ -151,17 +147,6 @@ def _batches(
     order = sorted(range(len(encoded)), key=lambda row: -lengths[row])
     for rows in by_tokens(order, lengths, budget):
         yield rows, task.collate([(encoded[row], generator(0, 0, row)) for row in rows], tokenizer).to(device)
-
-
-def _text(value: Any) -> str:
-    """Return what a person gave as a text; half a character, which no tokenizer takes, becomes `?`."""
-    if not isinstance(value, str):
-        raise InputError(
-            _("{value!r} is no text. Give a list of texts, or of rows with the task's columns.").format(
-                value=value
-            )
-        )
-    return value.encode("utf-8", "replace").decode()
 
 
 def _find(base: Base | None, folder: Path) -> Path:

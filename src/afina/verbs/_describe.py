@@ -53,10 +53,13 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
             ).format(rows=length["rows_in_windows"], all=len(parts.train), limit=length["max_length"])
         )
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    labels = {
+        name: dict(Counter(label for row in rows for label in task.counted(row)))
+        for name, rows in named.items()
+    }
     for name, word in (("validation", _("validation")), ("test", _("test"))):
         unmeasured = sorted(labels["train"].keys() - labels[name].keys())
-        if named[name] and unmeasured and _are_labels(task, labels["train"]):
+        if named[name] and unmeasured and _in_macro_figures(task, labels["train"]):
             notes.append(
                 _(
                     "Labels without a row in the {part} part, where they lower macro figures: {labels}."
@@ -74,15 +77,15 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
 def labels_in_words(task: Any, about_data: dict[str, Any]) -> list[str]:
     """Name the labels of the training rows, so that one that is none (`NaN`, another spelling) is seen."""
     found = about_data["labels"]["train"]
-    if not _are_labels(task, found):
+    if not found:
         return []
     by_rows = [f"{label} ({n})" for label, n in sorted(found.items(), key=lambda each: (-each[1], each[0]))]
     return [_("Labels ({n}): {labels}.").format(n=len(found), labels=_listed(by_rows))]
 
 
-def _are_labels(task: Any, groups: dict[str, int]) -> bool:
-    """Whether what rows are grouped by are the task's labels themselves."""
-    return bool(groups) and groups.keys() <= set(getattr(task, "labels", ()))
+def _in_macro_figures(task: Any, counted: dict[str, int]) -> bool:
+    """Whether what is counted are the very labels that the model gives, and its figures a mean over."""
+    return counted.keys() <= set(getattr(task, "labels", ()))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -32,7 +32,10 @@ def compare(
     """Return scores with intervals, those of the rivals, and paired differences; answers lie end to end by part."""
     found: dict[str, Any] = {
         "scores": {"validation": None, "test": None},
-        "baselines": {name: {"validation": None, "test": None} for name in rivals},
+        # The first two are promised to be there, also where a task has none such.
+        "baselines": {
+            name: {"validation": None, "test": None} for name in dict.fromkeys(("majority", "tfidf", *rivals))
+        },
         "details": {"differences": {}},
     }
     start = 0
@@ -62,10 +65,7 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     from afina.train.atomic import write_text
 
     lines = [
-        {
-            name: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
-            for name, value in task.line(row, answer).items()
-        }
+        {name: cell(value) for name, value in task.line(row, answer).items()}
         for row, answer in zip(rows, answers, strict=True)
     ]
     text = io.StringIO()
@@ -73,6 +73,11 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     writer.writeheader()
     writer.writerows(lines)
     write_text(file, text.getvalue())
+
+
+def cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV: lists and objects as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
 
 
 def _difference(

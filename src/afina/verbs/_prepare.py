@@ -52,7 +52,7 @@ def prepare(
         key=task.key, group=task.group, seed=seed, together=task.together,
     )  # fmt: skip
     task.check(splits)
-    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes))
+    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
 
 
 def guessed(asked: Task, task: Task) -> list[str]:
@@ -89,6 +89,7 @@ def clean(task: Task, rows: Sequence[Row], notes: list[str]) -> list[Row]:
         notes.append(
             _("{n} rows without {columns} were left out.").format(n=len(rows) - len(found), columns=columns)
         )
+    notes += task.remarks(rows, found)
     return found
 
 

@@ -66,8 +66,6 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
-    for name in ("majority", "tfidf"):
-        found["baselines"].setdefault(name, {"validation": None, "test": None})
     if unseen := found["details"]["test"].get("unseen"):
         notes.append(
             _("Labels that the model does not know, whose rows count as errors: {labels}.").format(

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         raise InputError(
             _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
         )
-    from afina.data.columns import text_of
     from afina.train.run import Run
     from afina.train.track import say
     from afina.verbs._prepare import taken
@@ -56,9 +56,8 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
             notes.append(taken(column, role))
     for note in notes:
         say(note, common.quiet)
-    answers = bundle.predict(
-        [{role: text_of(row.get(column)) or "" for role, column in columns.items()} for row in table.rows]
-    )
+    asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
+    answers = replace(bundle, task=bundle.task.replace(**columns)).predict(asked)
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -67,15 +66,24 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
 def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
     from afina.train.atomic import write_text
+    from afina.verbs._measure import cell
 
-    added = [name for name in answers[0] if not isinstance(answers[0][name], (dict, list))] if answers else []
+    first = answers[0] if answers else {}
+    added = [name for name in first if name == "prediction" or not isinstance(first[name], (dict, list))]
     names = {name: _free(name, table.columns) for name in added}
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
     writer.writeheader()
     for row, answer in zip(table.rows, answers, strict=True):
-        writer.writerow(row | {names[name]: answer[name] for name in added})
+        writer.writerow(row | {names[name]: cell(answer[name]) for name in added})
     write_text(file, text.getvalue())
+
+
+def _asked(value: Any) -> Any:
+    """Return a cell as a text, empty where it is; a list of words as it is."""
+    from afina.data.columns import text_of
+
+    return value if isinstance(value, list) else text_of(value) or ""
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

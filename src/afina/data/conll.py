@@ -1,0 +1,157 @@
+"""CoNLL and CoNLL-U: a word a line, what is said of it in columns, a blank line after each sentence."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from afina.core import Row, Table
+from afina.data import records
+from afina.errors import InputError
+from afina.messages import _
+
+TAG = re.compile(r"O|[BIESLUM]-\S+")
+MARK = "-DOCSTART-"  # begins a document and is no word
+FIELDS = {"form": 1, "lemma": 2, "upos": 3, "xpos": 4, "feats": 5, "deprel": 7}  # of CoNLL-U, by their cell
+WIDTH = 10  # cells of CoNLL-U
+LOOKED_AT = 2000  # lines, to tell whether a file without a known ending is CoNLL
+
+Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
+
+
+def is_conll(text: str) -> bool:
+    """Return whether all lines have as many cells and end with a tag (O, B-…, I-…), or are those of CoNLL-U."""
+    lines = [line for line in islice(text.split("\n"), LOOKED_AT) if line.strip() and line[0] != "#"][:-1]
+    cells = [line.split() for line in lines if not line.startswith(MARK)]
+    if not cells:
+        return False
+    if _is_universal(lines[0]):
+        return True
+    tags = {line[-1] for line in cells}
+    return len({len(line) for line in cells}) == 1 < len(cells[0]) and tags != {"O"} and _all_tags(tags)
+
+
+def parse(text: str, source: str, notes: list[str]) -> Table:
+    """Return one row a sentence, each column a list with an entry a word.
+
+    Columns of CoNLL are called by their number, `1` the first; those of CoNLL-U `form`, `lemma`, `upos` …, beside
+    `text`, the sentence as it was written. A word that CoNLL-U takes apart (`del`: `de` and `el`) stays whole and has
+    the parts' tags joined by `+`. Lines with -DOCSTART- and comments are left out. InputError with the line where
+    the number of cells changes or a cell is empty.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    first = next((line for line in lines if line.strip() and line[0] != "#"), "")
+    universal = (
+        source.lower().removesuffix(".gz").removesuffix(".xz").removesuffix(".bz2").endswith(".conllu")
+    )
+    if universal or _is_universal(first):
+        return records.table(list(_universal(lines, source)), source, notes)
+    return records.table(list(_plain(lines, first, source)), source, notes)
+
+
+def _all_tags(tags: set[str]) -> bool:
+    return all(TAG.fullmatch(tag) for tag in tags)
+
+
+def _is_universal(line: str) -> bool:
+    cells = line.split("\t")
+    return len(cells) == WIDTH and bool(re.fullmatch(r"1|1-\d+|0\.1", cells[0]))
+
+
+def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[Row]:
+    separator = re.compile(r"\t" if "\t" in first else r"[ \t]+")
+    cells = [[cell.strip(" ") for cell in separator.split(line.rstrip())] for line in lines]
+    width = Counter(len(found) for found in cells if found != [""]).most_common(1)[0][0]
+    sentence: list[list[str]] = []
+    for number, found in enumerate(cells, 1):
+        # A comment stands before a sentence; within one, # may be a word.
+        comment = not sentence and found[0].startswith("#") and len(found) != width
+        if found == [""] or found[0] == MARK or comment:
+            if sentence:
+                yield _columns(sentence)
+            sentence = []
+            continue
+        if len(found) != width:
+            raise InputError(
+                _(
+                    "Line {line} of {source} has {found} columns, the others have {width}: a word and its tags a "
+                    "line, a blank line after each sentence."
+                ).format(line=number, source=source, found=len(found), width=width)
+            )
+        if not all(found):
+            raise InputError(
+                _("Line {line} of {source} has an empty column.").format(line=number, source=source)
+            )
+        sentence.append(found)
+    if sentence:
+        yield _columns(sentence)
+
+
+def _columns(sentence: list[list[str]]) -> Row:
+    return {str(i): list(cells) for i, cells in enumerate(zip(*sentence, strict=True), 1)}
+
+
+def _universal(lines: Sequence[str], source: str) -> Iterator[Row]:
+    written, sentence = "", list[Line]()
+    for number, line in enumerate([*lines, ""], 1):
+        if line.startswith("#") and not sentence:
+            name, equals, value = line[1:].partition("=")
+            if equals and name.strip() == "text":
+                written = value.strip()
+            continue
+        if not line.strip():
+            if sentence:
+                yield _sentence(sentence, written, source)
+            written, sentence = "", []
+            continue
+        cells = line.split("\t")
+        if len(cells) != WIDTH or not re.fullmatch(r"\d+([-.]\d+)?", cells[0]):
+            raise InputError(
+                _(
+                    "Line {line} of {source} is no line of CoNLL-U: it has {found} cells parted by tabs, not {width}, "
+                    "or does not begin with the word's number."
+                ).format(line=number, source=source, found=len(cells), width=WIDTH)
+            )
+        sentence.append((number, cells))
+
+
+def _known(parts: list[str]) -> list[str]:
+    """Return the parts' tags, a single _ where no part has one."""
+    return parts if any(tag != "_" for tag in parts) else ["_"]
+
+
+def _sentence(lines: list[Line], written: str, source: str) -> Row:
+    """Return a sentence's columns by surface word: parts are joined, words that were not written left out."""
+    row: Row = {"text": written} | {name: [] for name in FIELDS}
+    spaces, whole = [], 0  # the last part of the surface word that is under way
+    for number, cells in lines:
+        first, _dash, last = cells[0].partition("-")
+        if "." in first:
+            continue
+        if last:
+            whole = int(last)
+            row["form"].append(cells[1])
+            spaces.append(cells[9])
+            for name in FIELDS.keys() - {"form"}:
+                row[name].append([])
+            continue
+        inside = int(first) <= whole
+        for name, place in FIELDS.items():
+            if not inside:
+                row[name].append(cells[place])
+            elif name != "form":
+                if not row[name] or not isinstance(row[name][-1], list):
+                    raise InputError(
+                        _("Line {line} of {source}: the numbers of the words are out of order.").format(
+                            line=number, source=source
+                        )
+                    )
+                row[name][-1].append(cells[place])
+        if not inside:
+            spaces.append(cells[9])
+    for name in FIELDS.keys() - {"form"}:
+        row[name] = ["+".join(_known(tag)) if isinstance(tag, list) else tag for tag in row[name]]
+    if not written:
+        gaps = ["" if "SpaceAfter=No" in misc else " " for misc in spaces]
+        row["text"] = "".join(word + gap for word, gap in zip(row["form"], gaps, strict=True)).strip()
+    return row
