@@ -15,7 +15,7 @@ class Head(Adapter):
     """A linear probe (Alain & Bengio 2017): what does the frozen body know? Fast, and the least that can be learnt."""
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 1e-2 if hidden_size <= 256 else 3e-3}
+        return {"learning_rate": 3e-2 if hidden_size <= 256 else 3e-3}
 
     def trains(self, model: nn.Module) -> Collection[str]:
         from afina.models.parts import head

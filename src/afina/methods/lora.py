@@ -28,7 +28,7 @@ class Lora(Peft):
     use_dora: bool = setting(False, N_("Learn length and direction of the weights apart (DoRA)."))
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 2e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
+        return {"learning_rate": 5e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
 
     def places(self, model: nn.Module) -> list[str]:
         """Return the paths of the layers that get an update: all linear ones of the body."""
