@@ -27,6 +27,8 @@ LENGTH = 32  # positions of the model
 # Beside every task with its own defaults: knobs that change what its loss sums over. A corpus brings pairs.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"balanced": {"class_weight": "balanced"}},
+    "regression": {"bounded": {"bounds": "0,6"}},
+    "sentence_pair": {"score": {"target": "score"}, "balanced": {"class_weight": "balanced"}},
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
 }
 NAMES = [

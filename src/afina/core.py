@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from afina.errors import InputError
+from afina.messages import N_, _
 from afina.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,6 +121,29 @@ class Stage(NamedTuple):
     learning_rate_factor: float = 1.0
 
 
+class Rival(NamedTuple):
+    """What a baseline is called: in a table, in a sentence, and in a sentence of its own that explains it."""
+
+    short: str
+    name: str
+    meaning: str
+
+
+class About(NamedTuple):
+    """What report and model card say of a task, in English marked with `N_`, and how transformers calls it.
+
+    `options` are further arguments of a call of transformers' `pipeline`, as Python; `unit` says what a person
+    must make of the score that comes back.
+    """
+
+    model: str = N_("A model that was fine-tuned with afina.")
+    limit: str = N_("It always gives an answer, also where none fits; a high probability is no proof.")
+    rivals: Mapping[str, Rival] = {}
+    pipeline: str = "text-classification"
+    options: str = ""
+    unit: str = ""
+
+
 class Task(Settings, ABC):
     """What to learn: which columns, which head, which loss, which answers, which scores.
 
@@ -130,14 +155,50 @@ class Task(Settings, ABC):
     """Name of the `AutoModelFor…` class whose heads the task uses."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    """The fields of a row that the model is asked with; each is a setting that names its column."""
 
     @abstractmethod
     def choose_columns(self, table: Table) -> Task:
         """Return a copy that knows its columns, guessed where the person named none; InputError if it can not."""
 
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Return by role (text, label …) the columns that the task reads, as far as they are chosen."""
+        named = {role: getattr(self, role, None) for role in (*self.inputs, "label")}
+        return {role: (column,) for role, column in named.items() if column}
+
     @abstractmethod
     def clean(self, row: Row) -> Row | None:
-        """Return the row with its fields in the task's form (labels as strings …), None where it cannot be used."""
+        """Return the row with its fields in the task's form (labels as strings …), None where it cannot be used.
+
+        Raises InputError, without the row's number, where what it holds is wrong.
+        """
+
+    def about(self) -> About:
+        """Return the task's words in report and model card."""
+        return About()
+
+    def question(self, given: Any) -> Row:
+        """Return what a person asks as a row with the fields `inputs`; InputError where one is missing.
+
+        One text stands for itself; several come as a list, as a text with tabs between them, or as a row under
+        the fields' names or those of the columns in training.
+        """
+        if isinstance(given, Mapping):
+            own = {role: getattr(self, role, None) for role in self.inputs}
+            texts = [given.get(role, given.get(own[role])) for role in self.inputs]
+        elif isinstance(given, str):
+            texts = given.split("\t") if len(self.inputs) > 1 else [given]
+        else:
+            texts = list(given)
+        if len(texts) != len(self.inputs) or any(text is None for text in texts):
+            raise InputError(
+                _(
+                    "This model answers {n} texts at once ({names}), but here is: {given}. Give a file with a column "
+                    "for each, texts with a tab between them, or rows from Python."
+                ).format(n=len(self.inputs), names=", ".join(self.inputs), given=str(given)[:80])
+            )
+        return dict(zip(self.inputs, map(str, texts), strict=True))
 
     def learn(self, rows: Sequence[Row]) -> Task:
         """Return a copy that knows what only the data can tell, such as the label names."""
@@ -151,9 +212,22 @@ class Task(Settings, ABC):
         """Return what the model's configuration must know (number and names of labels …)."""
         return {}
 
+    def notes(self) -> list[str]:
+        """Return what a person should know of what was found in the data, in sentences."""
+        return []
+
     @abstractmethod
     def group(self, row: Row) -> str | None:
-        """Return what a stratified split keeps in proportion (the label), None where there is nothing."""
+        """Return the row's gold answer as one text (the label), None where there is none."""
+
+    def strata(self, rows: Sequence[Row]) -> list[str | None]:
+        """Return by row what a drawn split keeps in proportion."""
+        return [self.group(row) for row in rows]
+
+    def counted(self, row: Row) -> Sequence[str]:
+        """Return the labels that the row counts for, where rows are counted by label."""
+        found = self.group(row)
+        return () if found is None else (found,)
 
     @abstractmethod
     def key(self, row: Row) -> Any:
@@ -187,6 +261,14 @@ class Task(Settings, ABC):
     @abstractmethod
     def predict(self, answer: Any) -> dict[str, Any]:
         """Return what a person is told of one answer: `prediction` and `probability` or `score`."""
+
+    def line(self, row: Row, answer: Any) -> dict[str, Any]:
+        """Return the row of `predictions.csv`: the fields of `row`, then what is told of the answer."""
+        return row | {name: told for name, told in self.predict(answer).items() if not isinstance(told, dict)}
+
+    def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> Task:
+        """Return a copy that answers better (thresholds …), learnt from answers to validation rows alone."""
+        return self
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:

@@ -1,8 +1,9 @@
 """Which column holds the text and which the label, by name and, where no name tells, by content."""
 
+import math
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from afina import names
@@ -10,7 +11,7 @@ from afina.core import Table
 from afina.errors import InputError
 from afina.messages import _
 
-Role = Literal["text", "label"]
+Role = Literal["text", "text_pair", "label", "labels", "number"]
 
 # Plain names (lower case, no accents), the likeliest first.
 KNOWN: dict[Role, tuple[str, ...]] = {
@@ -27,7 +28,33 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         *("polarity", "polaridad", "topic", "tema", "tag", "type", "tipo", "clasificacion", "annotation"),
         *("rating", "stars", "estrellas", "valoracion", "score", "puntuacion"),
     ),
+    "text_pair": (
+        *("text_pair", "sentence2", "oracion2", "frase2", "text2", "texto2", "question2", "pregunta2"),
+        *("hypothesis", "hipotesis", "segundo_texto"),
+    ),
+    # What multi-label lists and what numbers are called; the names of labels follow.
+    "labels": (
+        "labels",
+        "etiquetas",
+        "label",
+        "etiqueta",
+        "tags",
+        "emotions",
+        "emociones",
+        "topics",
+        "temas",
+    ),
+    "number": (
+        *("score", "puntuacion", "rating", "valoracion", "stars", "estrellas", "similarity", "similitud"),
+        *("grade", "nota", "target", "objetivo", "value", "valor", "price", "precio", "label", "etiqueta"),
+    ),
 }
+# The two texts of a pair by plain names, `_` left out; besides, names alike but for 1 and 2, or a and b.
+PAIRS = (
+    *(("text", "textpair"), ("premise", "hypothesis"), ("premisa", "hipotesis")),
+    *(("question", "answer"), ("pregunta", "respuesta"), ("question", "sentence"), ("query", "document")),
+    *(("consulta", "documento"), ("query", "passage"), ("question", "passage"), ("pregunta", "pasaje")),
+)
 # Columns of few values that say something else about a row.
 OTHER = frozenset(
     (
@@ -63,8 +90,19 @@ OTHER = frozenset(
         *("age", "edad", "length", "longitud"),
     )
 )
-FLAG = {"text": "--text", "label": "--label"}
+FLAG = {
+    "text": "--text",
+    "text_pair": "--text-pair",
+    "label": "--label",
+    "labels": "--label",
+    "number": "--label",
+}
 MAX_LABELS = 200
+ALIKE: dict[str, tuple[Role, ...]] = {
+    "text": ("text",),
+    "text_pair": ("text_pair",),
+    "label": ("label", "labels", "number"),
+}  # what a column of that role may be called
 
 
 def guess(table: Table, role: Role, named: str | None = None, taken: Collection[str] = ()) -> str:
@@ -82,14 +120,49 @@ def guess(table: Table, role: Role, named: str | None = None, taken: Collection[
     by_name = _by_name(free, role)
     if by_name is not None:
         return by_name
-    return _text(table, free) if role == "text" else _label(table, free)
-
-
-def why(column: str, role: Role) -> str:
-    """Say in a few words what `guess` went by when it chose `column` for `role`."""
-    if _by_name([column], role) is not None:
-        return _("by its name")
     if role == "text":
+        return _text(table, free)
+    return _one_like(table, free, role)
+
+
+def guess_pair(
+    table: Table, first: str | None, second: str | None, taken: Collection[str] = ()
+) -> tuple[str, str]:
+    """Return the columns of the two texts of a pair: those named, else by their names, else by content.
+
+    By content they are the only two columns of texts, in file order. Raises InputError as `guess` does.
+    """
+    given = [guess(table, "text", named) for named in (first, second) if named is not None]
+    if first is not None and second is not None:
+        return given[0], given[1]
+
+    def fits(a: str, b: str) -> bool:
+        return first in (None, a) and second in (None, b)
+
+    free = [column for column in table.columns if column not in taken]
+    by_plain = {plain(column).replace("_", ""): column for column in reversed(free)}
+    alike = [
+        (name, name[:-1] + other) for name in by_plain for end, other in ("12", "ab") if name[-1:] == end
+    ]
+    for pair in (*PAIRS, *alike):
+        if all(name in by_plain for name in pair) and fits(*(by_plain[name] for name in pair)):
+            return by_plain[pair[0]], by_plain[pair[1]]
+    texts = [column for column in free if column in _lengths(table, free) and column not in given]
+    if len(texts) == 2 - len(given):
+        return (first or texts[0]), (second or texts[-1])
+    sentence = _("It is not clear which two columns of {source} hold the texts of a pair.")
+    sentence += " " + _("Name them with {flags}. There are: {all}.")
+    flags = f"{FLAG['text']}, {FLAG['text_pair']}"
+    raise InputError(sentence.format(source=table.source, flags=flags, all=", ".join(table.columns)))
+
+
+def why(column: str, role: str) -> str:
+    """Say in a few words what `guess` went by when it chose `column` for `role`."""
+    if any(_by_name([column], like) is not None for like in ALIKE[role]):
+        return _("by its name")
+    if role == "text_pair" and plain(column)[-1:] in ("2", "b"):
+        return _("by its name")
+    if role in ("text", "text_pair"):
         return _("it holds the longest texts")
     return _("it holds few different values")
 
@@ -125,6 +198,45 @@ def label_text(value: Any) -> str | None:
     return unicodedata.normalize("NFC", str(value)).strip() or None
 
 
+def number(value: Any) -> float | None:
+    """Return a cell as a finite number, None where it is blank (None, NaN, no sign).
+
+    A decimal comma is read where it can be nothing else. Raises InputError for whatever is no number.
+    """
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    text = value.strip() if isinstance(value, str) else value
+    if (
+        isinstance(text, str)
+        and re.fullmatch(r"[+-]?\d{1,3},\d{3}", text)
+        and not text.lstrip("+-").startswith("0")
+    ):
+        point, plain_ = text.replace(",", "."), text.replace(",", "")
+        sentence = _(
+            "{value!r} may be {point} or {plain}. Write it with a decimal point, or without the comma."
+        )
+        raise InputError(sentence.format(value=text, point=point, plain=plain_))
+    if isinstance(text, str) and re.fullmatch(r"[+-]?\d+,\d+", text):
+        text = text.replace(",", ".")
+    try:
+        found = float("nan" if isinstance(text, bool) else text)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        sentence = _("{value!r} is no number. Correct it, or leave the cell empty to leave the row out.")
+        raise InputError(sentence.format(value=value))
+    return found
+
+
+def are_numbers(values: Collection[Any]) -> bool:
+    """Whether all values that are there are numbers and one is."""
+    try:
+        found = [number(value) for value in values]
+    except InputError:
+        return False
+    return any(value is not None for value in found)
+
+
 def _by_name(columns: Sequence[str], role: Role) -> str | None:
     by_plain = {plain(column): column for column in reversed(columns)}
     for known in KNOWN[role]:
@@ -141,24 +253,31 @@ def _by_name(columns: Sequence[str], role: Role) -> str | None:
     return None
 
 
-def _text(table: Table, columns: Sequence[str]) -> str:
+def _lengths(table: Table, columns: Sequence[str]) -> dict[str, float]:
+    """Return the mean length of each column that holds texts of several words."""
     sample = table.rows[:: max(1, len(table.rows) // 1000)]
     lengths = {}
     for column in _without_others(columns):
         values = [row[column] for row in sample if isinstance(row[column], str) and row[column].strip()]
         if sum(len(value.split()) > 1 for value in values) > 0.3 * len(sample):
             lengths[column] = sum(map(len, values)) / len(sample)
+    return lengths
+
+
+def _text(table: Table, columns: Sequence[str]) -> str:
+    lengths = _lengths(table, columns)
     if not lengths:
         raise InputError(_unclear(table, "text"))
     return max(lengths, key=lambda column: lengths[column])
 
 
-def _label(table: Table, columns: Sequence[str]) -> str:
+def _one_like(table: Table, columns: Sequence[str], role: Role) -> str:
+    """Return the only column whose values can be labels, lists of labels or numbers."""
     text = _by_name(columns, "text")
     likely = [column for column in _without_others(columns) if column != text]
-    likely = [column for column in likely if _few_values([row[column] for row in table.rows])]
+    likely = [column for column in likely if _HOLDS[role]([row[column] for row in table.rows])]
     if len(likely) != 1:
-        raise InputError(_unclear(table, "label"))
+        raise InputError(_unclear(table, role))
     return likely[0]
 
 
@@ -174,10 +293,23 @@ def _few_values(values: list[Any]) -> bool:
     return 2 <= distinct <= min(MAX_LABELS, len(labels) / 2) and max(map(len, labels)) <= 100
 
 
+def _lists(values: list[Any]) -> bool:
+    return any(isinstance(value, list) for value in values)
+
+
+_HOLDS: dict[Role, Callable[[list[Any]], bool]] = {
+    "label": _few_values,
+    "labels": _lists,
+    "number": are_numbers,
+}
+
+
 def _unclear(table: Table, role: Role) -> str:
     sentences = {
         "text": _("It is not clear which column of {source} holds the text."),
         "label": _("It is not clear which column of {source} holds the label."),
+        "labels": _("It is not clear which column of {source} holds the labels."),
+        "number": _("It is not clear which column of {source} holds the number to be learnt."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
     return sentence.format(source=table.source, flag=FLAG[role], all=", ".join(table.columns))

@@ -1,14 +1,17 @@
 """What a command prints for a person when its work is done: one function a verb; tabs part the columns."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
-from afina.report.words import METRICS, SHORT, SYSTEMS, name
+from afina.report.record import about
+from afina.report.words import METRICS, name, short, system
 
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
@@ -29,10 +32,13 @@ def evaluate(result: dict[str, Any]) -> None:
 
 
 def predict(answers: list[dict[str, Any]]) -> None:
-    """Print one line an input: the answer and how sure the model is."""
+    """Print one line an input: the answer and how sure the model is, or a number as it is."""
     for answer in answers:
-        sure = answer.get("probability", answer.get("score"))
-        print(f"{answer['prediction']}\t{number(sure, 3)}")
+        told, sure = answer["prediction"], answer.get("probability", answer.get("score"))
+        if isinstance(told, float):
+            print(number(told, 3))
+        else:
+            print("; ".join(told) if isinstance(told, list) else told, number(sure, 3), sep="\t")
 
 
 def pretrain(result: dict[str, Any]) -> None:
@@ -70,17 +76,18 @@ def _scores(result: dict[str, Any]) -> None:
     table.add_column(_("model"), justify="right")
     table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)
     rivals = {rival: scores[part] for rival, scores in result["baselines"].items() if scores.get(part)}
+    words = about(Path(result["run"]), result["task"])
     for rival in rivals:
-        table.add_column(name(SHORT, rival), justify="right")
+        table.add_column(short(words, rival), justify="right")
     for metric in ours:
         mine, *theirs = (_cell(each.get(metric)) for each in (ours, *rivals.values()))
         table.add_row(name(METRICS, metric), mine, _range(ours[metric]), *theirs)
     Console().print(table)
     for gap in result["details"]["differences"].get(part, []):
-        print(difference(gap))
+        print(difference(words, gap))
 
 
-def difference(gap: dict[str, Any]) -> str:
+def difference(about: About, gap: dict[str, Any]) -> str:
     """Say in plain words how the model compares with one baseline."""
     words = {
         "better": _("The model is better than {name} by {value} ({range})."),
@@ -92,7 +99,7 @@ def difference(gap: dict[str, Any]) -> str:
     )
     sign = -1 if gap["decision"] == "worse" else 1
     low, high = sorted((sign * gap["low"], sign * gap["high"]))
-    return words[gap["decision"]].format(name=name(SYSTEMS, gap["b"]), value=value, range=interval(low, high))
+    return words[gap["decision"]].format(name=system(about, gap["b"]), value=value, range=interval(low, high))
 
 
 def _cell(score: dict[str, Any] | None) -> str:

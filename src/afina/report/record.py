@@ -6,12 +6,17 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from afina.core import About, Task
 from afina.errors import InputError
 from afina.messages import _
+from afina.names import find, known
 from afina.train.track import read
+
+FIGURES = ("probability", "probability_of_label", "error")
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,16 @@ class Record:
         """The model that the run began from."""
         return self.results.get("model") or self.settings.get("model")
 
+    @cached_property
+    def task(self) -> Task | None:
+        """The task as it was saved with the weights; with its defaults where none are, None where it is unknown."""
+        return task(self.path, self.results.get("task") or str(self.settings.get("task")))
+
+    @property
+    def about(self) -> About:
+        """The task's words."""
+        return self.task.about() if self.task else About()
+
     @property
     def labels(self) -> list[str]:
         """The label names, in the model's order where it is known."""
@@ -109,22 +124,31 @@ class Record:
         return [str(label) for label in confusion.get("labels") or self.details.get("per_class") or []]
 
     def predictions(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predictions.csv` that have a label and a probability, which becomes a float."""
+        """Yield the rows of `predictions.csv`, their probabilities and errors as floats, None where there is none."""
         file = self.path / "predictions.csv"
         if not file.is_file():
             return
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses texts above 128 KiB
         with file.open(encoding="utf-8-sig", newline="") as stream:
             for index, row in enumerate(csv.DictReader(stream), 1):
-                if row.get("label") and row.get("prediction") and row.get("probability"):
-                    of_label = row.get("probability_of_label")
-                    yield {
-                        **row,
-                        "row": index,
-                        "text": row.get("text") or "",
-                        "probability": float(row["probability"]),
-                        "probability_of_label": float(of_label) if of_label else None,
-                    }
+                if row.get("label") is None or row.get("prediction") is None:
+                    continue
+                figures = {name: float(row[name]) if row.get(name) else None for name in FIGURES}
+                yield {**row, **figures, "row": index, "text": row.get("text") or ""}
+
+
+def task(run: Path, name: str) -> Task | None:
+    """Return the task of a run (see `Record.task`)."""
+    if name not in known("tasks"):
+        return None
+    saved = _parse(run / "best" / "afina.json", json.loads).get("task_settings") or {}
+    return find("tasks", name).of(saved)
+
+
+def about(run: Path, name: str) -> About:
+    """Return the words of a run's task, `name`."""
+    found = task(run, name)
+    return found.about() if found else About()
 
 
 def _known(figures: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,9 @@
 """What the figures mean, in sentences that a student understands."""
 
+import json
 from typing import Any, NamedTuple
 
+from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, p_value
@@ -9,25 +11,11 @@ from afina.report.record import Record
 
 SYSTEMS = {
     "model": N_("the fine-tuned model"),
-    "tfidf": N_("TF-IDF with logistic regression"),
-    "majority": N_("the majority class"),
     "random_weights": N_("the same model with random weights"),
 }
 SHORT = {
     "model": N_("Model"),
-    "tfidf": N_("TF-IDF"),
-    "majority": N_("Majority"),
     "random_weights": N_("Random weights"),
-}
-BASELINES = {
-    "tfidf": N_(
-        "TF-IDF with logistic regression counts words, gives rare ones more weight and draws a straight line "
-        "between the labels. It trains in seconds and is hard to beat on long texts."
-    ),
-    "majority": N_(
-        "The majority class always answers the most frequent label of the training rows: what one gets "
-        "without reading the text."
-    ),
 }
 METRICS = {
     "macro_f1": N_("macro-F1"),
@@ -41,6 +29,15 @@ METRICS = {
     "positive_precision": N_("precision of the positive label"),
     "positive_recall": N_("recall of the positive label"),
     "positive_f1": N_("F1 of the positive label"),
+    "micro_f1": N_("micro-F1"),
+    "micro_precision": N_("micro precision"),
+    "micro_recall": N_("micro recall"),
+    "samples_f1": N_("F1 by row (samples)"),
+    "subset_accuracy": N_("rows with exactly the right labels"),
+    "spearman": N_("Spearman correlation"),
+    "pearson": N_("Pearson correlation"),
+    "rmse": N_("root mean squared error (RMSE)"),
+    "mae": N_("mean absolute error (MAE)"),
 }
 MEANINGS = {
     "macro_f1": N_(
@@ -60,6 +57,25 @@ MEANINGS = {
     "positive_precision": N_("Of the rows called positive, the share that is."),
     "positive_recall": N_("Of the rows that are positive, the share found."),
     "positive_f1": N_("Precision and recall of the positive label in one figure (harmonic mean)."),
+    "micro_f1": N_(
+        "F1 over all answers of all labels together, so that a frequent label counts more than a rare one."
+    ),
+    "micro_precision": N_("Of all labels given, the share that is right."),
+    "micro_recall": N_("Of all labels that the rows have, the share found."),
+    "samples_f1": N_(
+        "F1 of each row's labels, plain mean over the rows; a row that has no label and gets none counts 1."
+    ),
+    "subset_accuracy": N_("The share of rows that got all their labels and no other."),
+    "spearman": N_(
+        "How far the answers put the rows into the right order: 1 is the same order, 0 none, -1 the reverse."
+    ),
+    "pearson": N_("How close answers and truth come to one straight line: 1 is perfect, 0 is no relation."),
+    "rmse": N_(
+        "The size of the errors, in the unit of the numbers, large errors counting more. Lower is better."
+    ),
+    "mae": N_(
+        "The mean distance of the answers from the truth, in the unit of the numbers. Lower is better."
+    ),
 }
 PARTS = {"train": N_("Training"), "validation": N_("Validation"), "test": N_("Test")}
 FITTING = {
@@ -82,6 +98,16 @@ def name(names: dict[str, str], key: str) -> str:
     return _(names[key]) if key in names else key.replace("_", " ")
 
 
+def system(about: About, key: str) -> str:
+    """Return what the model or a baseline is called in a sentence."""
+    return _(about.rivals[key].name) if key in about.rivals else name(SYSTEMS, key)
+
+
+def short(about: About, key: str) -> str:
+    """Return what the model or a baseline is called in a table."""
+    return _(about.rivals[key].short) if key in about.rivals else name(SHORT, key)
+
+
 def capital(text: str) -> str:
     """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
@@ -99,7 +125,7 @@ def verdict(record: Record) -> Verdict:
     for decision, tone in (("worse", "bad"), ("no difference shown", "even")):
         for test in tests:
             if test["decision"] == decision:
-                rival = name(SYSTEMS, test["b"])
+                rival = system(record.about, test["b"])
                 title = (
                     _("A baseline wins: {baseline} is better than the model.")
                     if tone == "bad"
@@ -116,7 +142,7 @@ def verdict(record: Record) -> Verdict:
         return Verdict(
             "good",
             _("The model is better than every baseline that was run."),
-            f"{_nearest(tests[0])} {_measured(tests[0])}",
+            f"{_nearest(record, tests[0])} {_measured(tests[0])}",
         )
     if not rivals:
         return Verdict(
@@ -124,7 +150,7 @@ def verdict(record: Record) -> Verdict:
             _("No baseline was run."),
             _("So nothing says whether a simpler way would have been as good."),
         )
-    best = name(SYSTEMS, rivals[0])
+    best = system(record.about, rivals[0])
     if record.value(record.systems[rivals[0]]) >= record.value(record.scores):
         title = _("{baseline} scores as high as the model, or higher.").format(baseline=capital(best))
         return Verdict("bad", title, _("No paired test of the difference was recorded."))
@@ -135,18 +161,18 @@ def verdict(record: Record) -> Verdict:
     )
 
 
-def difference(test: dict[str, Any]) -> str:
+def difference(record: Record, test: dict[str, Any]) -> str:
     """Return one paired difference in words."""
     sentence = {
         "better": _("{model} is better than {baseline}."),
         "worse": _("{model} is worse than {baseline}."),
     }.get(test["decision"], _("Between {model} and {baseline} no difference is shown."))
-    said = sentence.format(model=name(SYSTEMS, test["a"]), baseline=name(SYSTEMS, test["b"]))
+    said = sentence.format(model=system(record.about, test["a"]), baseline=system(record.about, test["b"]))
     return f"{capital(said)} {_measured(test)}"
 
 
-def _nearest(test: dict[str, Any]) -> str:
-    return _("The nearest is {baseline}.").format(baseline=name(SYSTEMS, test["b"]))
+def _nearest(record: Record, test: dict[str, Any]) -> str:
+    return _("The nearest is {baseline}.").format(baseline=system(record.about, test["b"]))
 
 
 def _measured(test: dict[str, Any]) -> str:
@@ -203,6 +229,25 @@ def weakest(record: Record, count: int = 3) -> list[str]:
     classes = ranked(record)
     few = classes[: min(count, len(classes) // 2)]
     return [f"{label} ({number(figures.get('f1'), 2)})" for label, figures in few]
+
+
+def asked(record: Record) -> list[str]:
+    """Return an example of what the model is asked with, a text an input."""
+    inputs = record.task.inputs if record.task else ("text",)
+    return [_("your text")] if len(inputs) == 1 else [_("one text"), _("another text")][: len(inputs)]
+
+
+def call(record: Record) -> str:
+    """Return the line of Python that asks transformers' pipeline, `classify`."""
+    texts = asked(record)
+    length = record.get("details", "data", "length", "max_length")
+    options = [json.dumps(texts[0], ensure_ascii=False)] if len(texts) == 1 else []
+    if len(texts) > 1:
+        pair = dict(zip(("text", "text_pair"), texts, strict=True))
+        options = [json.dumps(pair, ensure_ascii=False)]
+    options += ["truncation=True"] + ([f"max_length={length}"] if length else [])
+    options += [record.about.options] if record.about.options else []
+    return f"classify({', '.join(options)})" + (f"  # {record.about.unit}" if record.about.unit else "")
 
 
 def lengths(record: Record) -> list[str]:

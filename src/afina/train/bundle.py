@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.models.load import load_tokenizer
 from afina.names import find
+from afina.train.atomic import write_text
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
 
@@ -36,6 +37,15 @@ class Bundle:
         self.method.save(self.model, folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
+        self._save_about(folder)
+
+    def tune(self, rows: Sequence[Row], folder: Path) -> "Bundle":
+        """Return the bundle with its task tuned on validation `rows`, and note it in `folder`, where it lies."""
+        tuned = replace(self, task=self.task.tune(self.answers(rows), rows))
+        tuned._save_about(folder)
+        return tuned
+
+    def _save_about(self, folder: Path) -> None:
         about = {
             "task": _name(self.task),
             "method": _name(self.method),
@@ -43,7 +53,7 @@ class Bundle:
             "task_settings": self.task.model_dump(mode="json"),
             "method_settings": self.method.model_dump(mode="json"),
         }
-        (folder / FILE).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_text(folder / FILE, json.dumps(about, indent=1, ensure_ascii=False))
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
@@ -63,9 +73,9 @@ class Bundle:
         model = method.load(folder, task.head, task.config())
         return cls(model.eval(), tokenizer, task, method, length)
 
-    def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
-        """Return the task's answer to each text (or row with the task's columns), in input order."""
-        rows = [{"text": text} if isinstance(text, str) else text for text in texts]
+    def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
+        """Return the task's answer to each text (or what else `Task.question` takes), in input order."""
+        rows = [self.task.question(text) for text in texts]
         return [self.task.predict(answer) for answer in self.answers(rows)]
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:

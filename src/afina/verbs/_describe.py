@@ -45,11 +45,17 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
             )
         )
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    labels = {name: dict(Counter(filter(None, map(task.group, rows)))) for name, rows in named.items()}
+    labels = {
+        name: dict(Counter(label for row in rows for label in task.counted(row)))
+        for name, rows in named.items()
+    }
     return {
         "rows": {name: len(rows) for name, rows in named.items()},
         "labels": labels,
-        "columns": {role: getattr(task, role) for role in ("text", "label") if getattr(task, role, None)},
+        "columns": {
+            role: columns[0] if len(columns) == 1 else list(columns)
+            for role, columns in task.columns().items()
+        },
         "notes": notes,
         "length": length,
     }

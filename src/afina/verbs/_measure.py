@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,16 +61,19 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     """Write the answers beside their rows as CSV."""
     from afina.train.atomic import write_text
 
-    lines = []
-    for row, answer in zip(rows, answers, strict=True):
-        told = task.predict(answer)
-        each = told.pop("probabilities", {})
-        lines.append(row | told | ({"probability_of_label": each.get(row["label"])} if each else {}))
+    lines = [task.line(row, answer) for row, answer in zip(rows, answers, strict=True)]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
     write_text(file, text.getvalue())
+
+
+def cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV: labels of a list as `a;b`, as they are read."""
+    if not isinstance(value, list | tuple):
+        return value
+    return json.dumps(value, ensure_ascii=False) if any(";" in each for each in value) else ";".join(value)
 
 
 def _difference(

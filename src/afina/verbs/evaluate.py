@@ -8,7 +8,7 @@ from typing import Any
 from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.settings import Common, Settings, divide, setting
+from afina.settings import Common, Settings, divide, flag, setting
 from afina.verbs._settings import begin
 
 
@@ -17,6 +17,9 @@ class Evaluate(Settings):
 
     text: str | None = setting(
         None, N_("Column that holds the text (default: as in training, else guessed).")
+    )
+    text_pair: str | None = setting(
+        None, N_("Column that holds the second text of a pair (default: as in training, else guessed).")
     )
     label: str | None = setting(
         None, N_("Column that holds the label (default: as in training, else guessed).")
@@ -44,7 +47,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     notes: list[str] = []
     table = read(data, offline=common.offline)
     task = columns(bundle.task, table, own)
-    rows = clean(task, table.rows, notes)
+    rows = clean(task, table.rows, table, notes)
     if not rows:
         raise InputError(_("{file} has no row with both text and label.").format(file=data))
     answers = bundle.answers(rows)
@@ -74,11 +77,15 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
 
 def columns(task: Task, table: Any, own: Evaluate) -> Task:
     """Return the task with the columns of another table: those named, else those of training, else guessed."""
-    chosen = {}
-    for role in ("text", "label"):
-        named, trained = getattr(own, role), getattr(task, role, None)
-        chosen[role] = named or (trained if trained in table.columns else None)
-    return task.replace(**chosen).choose_columns(table)
+    there = {role for role, trained in task.columns().items() if set(trained) <= set(table.columns)}
+    roles = {*task.inputs, "label"} & type(task).model_fields.keys()
+    chosen = {role: getattr(task, role) if role in there else None for role in roles}
+    named = {role: column for role, column in own.model_dump().items() if column is not None}
+    if extra := named.keys() - chosen.keys():
+        raise InputError(
+            _("This run's task reads no second text; leave out {flag}.").format(flag=flag(min(extra)))
+        )
+    return task.replace(**chosen | named).choose_columns(table)
 
 
 def _training_rows(run: Any, task: Task) -> Sequence[Row]:
@@ -88,7 +95,7 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
     settings = run.settings
     try:
         prepared = prepare(
-            task.replace(labels=(), weights=()), settings["data"], settings.get("validation"), settings.get("test"),
+            task.asked(), settings["data"], settings.get("validation"), settings.get("test"),
             seed=settings["seed"], offline=True,
         )  # fmt: skip
     except InputError:
