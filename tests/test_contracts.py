@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -264,11 +265,11 @@ def test_plain_transformers_gives_the_same_logits(case: toys.Case, tmp_path: Pat
     plain = getattr(transformers, case.task.head).from_pretrained(tmp_path).eval()
     asked = dict(zip(case.task.inputs, ("muy bueno, my phone", "un gato duerme"), strict=False))
     text = transformers.AutoTokenizer.from_pretrained(tmp_path)(*asked.values(), return_tensors="pt")
-    assert same(toys.weights(plain), toys.weights(model))
+    # Copied: the last bit of a small matrix product depends on where in the file a weight began.
+    plain, model = deepcopy(plain), deepcopy(model)
     with torch.no_grad():
         for told, again in zip(plain(**text).to_tuple(), model(**text).to_tuple(), strict=True):
-            # A head of one answer is a dot product, whose last bit depends on where the file put the weights.
-            assert torch.equal(told, again) or (told.numel() == 1 and torch.allclose(told, again, atol=1e-6))
+            assert torch.equal(told, again)
     if case.task.head == "AutoModelForSequenceClassification":
         names = case.task.config().get("id2label", {0: "LABEL_0"})
         assert plain.config.id2label == names

@@ -45,11 +45,11 @@ def score(gold: Sequence[Sequence[str]], said: np.ndarray, labels: Sequence[str]
     f1s = ratio(2 * of_label[0], of_label[1] + of_label[2])
     values = {
         "micro_f1": _of_sums(2 * hits, has + given),
-        "macro_f1": Score(float(f1s.mean()), *(_macro(right, true, told) or (None, None)), n),
+        "macro_f1": _score(float(f1s.mean()), _macro(right, true, told), n),
         "samples_f1": _of_sums(each_row, np.ones(n)),
         "micro_precision": _of_sums(hits, given),
         "micro_recall": _of_sums(hits, has),
-        "subset_accuracy": Score(float(exact.mean()), *(share(int(exact.sum()), n) or (None, None)), n),
+        "subset_accuracy": _score(float(exact.mean()), share(int(exact.sum()), n), n),
     }
     per_class = {
         label: {
@@ -134,10 +134,15 @@ def difference(true: np.ndarray, a: np.ndarray, b: np.ndarray) -> Difference:
     return Difference("micro_f1", value, max(value - half, -1.0), min(value + half, 1.0), p)
 
 
+def _score(value: float, interval: Interval | None, n: int) -> Score:
+    low, high = interval or (None, None)
+    return Score(value, low, high, n)
+
+
 def _of_sums(part: np.ndarray, whole: np.ndarray) -> Score:
     """Return the ratio of two sums over rows [n] with its interval."""
     n, total = len(part), float(whole.sum())
-    value = float(ratio(part.sum(), total))
+    value = float(part.sum() / total) if total else 0.0
     if n < ROWS or total == 0:
         return Score(value, None, None, n)
     return Score(value, *_limits(value, (part - value * whole) / total, n), n)
@@ -146,20 +151,20 @@ def _of_sums(part: np.ndarray, whole: np.ndarray) -> Score:
 def _limits(value: float, influence: np.ndarray, n: int) -> Interval:
     """Return Wilson's limits for as many rows as would have this variance if the figure were a share of them.
 
-    One row more speaks against a value that all rows agree on.
+    One row more that is all wrong and one that is all right count too: no error yet does not mean that none comes.
     """
     from scipy.special import stdtrit
 
     level = (value * n + 0.5) / (n + 1)
-    variance = float((influence**2).sum()) * n / (n - 1) + level * (1 - level) / (n + 1) ** 2
-    rows = level * (1 - level) / variance
+    more = (value / n) ** 2 + ((1 - value) / n) ** 2
+    rows = level * (1 - level) / (float((influence**2).sum()) * n / (n - 1) + more)
     low, high = wilson(np.asarray(value * rows), np.asarray(rows), float(stdtrit(n - 1, 0.975)))
     return float(low), float(high)
 
 
 def _macro(right: np.ndarray, true: np.ndarray, told: np.ndarray) -> Interval | None:
     """Return the limits of macro-F1, None where a label is too rare."""
-    n, k = true.shape
+    n = len(true)
     hits, either = right.sum(0), true.sum(0) + told.sum(0)
     if n < ROWS or (either - hits).min() < ROWS_A_LABEL or true.sum(0).min() < 1:
         return None

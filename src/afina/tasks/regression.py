@@ -27,22 +27,11 @@ class Regression(Sentence):
 
     @classmethod
     def toy(cls) -> list[Row]:
-        praise = {"pésimo": 1.0, "malo, bad": 2.0, "regular": 3.0, "bueno, good": 4.0, "excelente": 5.0}
+        praise = {"pésimo": 1.0, "muy malo": 1.25, "bad": 1.5, "bueno, good": 4.5, "excelente": 5.0}
         things = [
-            "el servicio",
-            "the food",
-            "este libro",
-            "my phone",
-            "la película",
-            "el hotel",
-            "the film",
-            "la sopa",
+            *("el servicio", "the food", "este libro", "my phone", "la película", "el hotel"),
+            *("the film", "la sopa"),
         ]
         return [
-            {
-                "text": f"{thing} {word}",
-                "label": stars + (0.25 if thing == "este libro" else 0.0) * (stars < 5),
-            }
-            for thing in things
-            for word, stars in praise.items()
+            {"text": f"{thing} {word}", "label": stars} for thing in things for word, stars in praise.items()
         ]

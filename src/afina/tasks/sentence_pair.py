@@ -100,7 +100,7 @@ class SentencePair(Sentence):
             rows += [
                 {"text": first, "text_pair": same, "label": "igual", "score": 4.5 + 0.5 * (i % 2)},
                 {"text": same, "text_pair": first, "label": "igual", "score": 5.0 - 0.5 * (i % 2)},
-                {"text": first, "text_pair": first + " hoy", "label": "igual", "score": 3.5},
+                {"text": first, "text_pair": first + " hoy", "label": "igual", "score": 4.25},
             ]
             rows += [
                 {

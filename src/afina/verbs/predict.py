@@ -8,10 +8,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from afina.core import Table
+from afina.core import Table, Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.settings import Common, Settings, divide, setting
+from afina.settings import Common, Settings, divide, flag, setting
 from afina.verbs._settings import begin
 
 
@@ -21,13 +21,16 @@ class Predict(Settings):
     text: str | None = setting(
         None, N_("Column that holds the text (default: as in training, else guessed).")
     )
+    text_pair: str | None = setting(
+        None, N_("Column that holds the second text of a pair (default: as in training, else guessed).")
+    )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
 def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[str, Any]]:
     """Return one answer an input: `texts` are texts, one file of them, or `-` for standard input, a text a line.
 
-    With `output` the answers are also written beside their rows as CSV. Raises InputError.
+    Where the task asks with two texts, a file has a column for each, and a line or text a tab between them. With `output` the answers are also written beside their rows as CSV. Raises InputError.
     """
     begin(settings)
     common, own = divide(settings, Common, Predict)
@@ -40,8 +43,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
-    column = _column(table, own.text, getattr(bundle.task, "text", None))
-    answers = bundle.predict([_text(row.get(column)) for row in table.rows])
+    answers = bundle.predict(_questions(table, bundle.task, own))
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -50,6 +52,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
 def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
     from afina.train.atomic import write_text
+    from afina.verbs._measure import cell
 
     added = [name for name in answers[0] if not isinstance(answers[0][name], dict)] if answers else []
     names = {name: _free(name, table.columns) for name in added}
@@ -57,7 +60,7 @@ def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
     writer.writeheader()
     for row, answer in zip(table.rows, answers, strict=True):
-        writer.writerow(row | {names[name]: answer[name] for name in added})
+        writer.writerow(row | {names[name]: cell(answer[name]) for name in added})
     write_text(file, text.getvalue())
 
 
@@ -102,9 +105,21 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
-def _column(table: Table, named: str | None, trained: str | None) -> str:
-    from afina.data.columns import guess
+def _questions(table: Table, task: Task, own: Predict) -> list[Any]:
+    """Return what each row asks: its text, or a text for each of the task's inputs."""
+    from afina.data.columns import guess, guess_pair
 
-    if table.columns == ("text",) and named is None:
-        return "text"
-    return guess(table, "text", named or (trained if trained in table.columns else None))
+    named = {role: column for role in ("text", "text_pair") if (column := getattr(own, role)) is not None}
+    if extra := named.keys() - set(task.inputs):
+        raise InputError(
+            _("This run's task reads no second text; leave out {flag}.").format(flag=flag(min(extra)))
+        )
+    if table.columns == ("text",) and not named:
+        return [_text(row["text"]) for row in table.rows]
+    trained = {role: column for role, (column, *_more) in task.columns().items() if column in table.columns}
+    first, *others = (named.get(role, trained.get(role)) for role in task.inputs)
+    columns = guess_pair(table, first, others[0]) if others else (guess(table, "text", first),)
+    return [
+        {role: _text(row.get(column)) for role, column in zip(task.inputs, columns, strict=True)}
+        for row in table.rows
+    ]
