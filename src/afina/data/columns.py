@@ -308,7 +308,10 @@ def _unclear(table: Table, role: Role) -> str:
     sentences = {
         "text": _("It is not clear which column of {source} holds the text."),
         "label": _("It is not clear which column of {source} holds the label."),
-        "labels": _("It is not clear which column of {source} holds the labels."),
+        "labels": _(
+            "It is not clear which column of {source} holds the labels (columns of 0 and 1 are named with commas: "
+            "--label a,b,c)."
+        ),
         "number": _("It is not clear which column of {source} holds the number to be learnt."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")

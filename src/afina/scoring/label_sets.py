@@ -3,7 +3,7 @@
 A row is drawn whole, with all its labels, so the rows' influences (infinitesimal jackknife; Jaeckel, 1972) give the
 variance of every figure. Limits are Wilson's (1927) for as many rows as would have this variance if the figure
 were a share; of macro-F1 also those recovered from the labels' own limits (Zou and Donner, 2008), the wider side
-counting, as in `intervals`. Coverage is measured in `tests/test_scoring_coverage.py`.
+counting, as in `intervals`. Coverage is measured in `tests/test_scoring_sets_numbers.py`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every figure is a function of means over rows, so one row's influence on it is k
 Jaeckel, 1972) and gives its variance, whatever the numbers' distribution: Fisher's z alone is too narrow where
 tails are heavy or errors grow with the number (Bishara and Hittner, 2017). Correlations are taken on the scale of
 z = artanh(r), errors on that of the logarithm; on the former the normal theory (Bonett and Wright, 2000) counts
-where it is wider. Coverage is measured in `tests/test_scoring_coverage.py`.
+where it is wider. Coverage is measured in `tests/test_scoring_sets_numbers.py`.
 """
 
 from __future__ import annotations
