@@ -20,7 +20,11 @@ def write(run: Path, folder: Path) -> None:
     body = (
         page.environment(html=False)
         .get_template("card.md.j2")
-        .render(record=record, verdict=words.verdict(record), base=_base_model(record))
+        .render(
+            record=record,
+            verdict=words.verdict(record),
+            base=_base_model(record),
+        )
     )
     page.save(folder / "README.md", f"---\n{_front_matter(record)}\n---\n\n{body}")
 
@@ -32,7 +36,7 @@ def _front_matter(record: Record) -> str:
     data = Path(str(record.settings.get("data") or record.path.name)).name
     results = [
         EvalResult(
-            task_type=record.task.pipeline_tag,
+            task_type=record.about.pipeline,
             dataset_type=data,
             dataset_name=data,
             dataset_split=record.part,
@@ -47,7 +51,7 @@ def _front_matter(record: Record) -> str:
         language=_languages(record),
         license="unknown",  # the Hub's own word where nobody has chosen one
         library_name="transformers",
-        pipeline_tag=record.task.pipeline_tag,
+        pipeline_tag=record.about.pipeline,
         base_model=_base_model(record),
         tags=["afina", *([record.results["method"]] if record.results.get("method") else [])],
         model_name=record.path.resolve().name if results else None,
