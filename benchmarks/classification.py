@@ -40,7 +40,16 @@ SETS: dict[str, dict[str, Any]] = {
         "train": "imdb/train.csv.xz",
         "test": "imdb/test.csv.xz",
         "seeds": 1,
-        "flags": ["--num-train-epochs", "1", "--max-length", "128", "--precision", "bf16"],
+        "flags": [
+            "--num-train-epochs",
+            "1",
+            "--max-length",
+            "128",
+            "--precision",
+            "bf16",
+            "--eval-steps",
+            "352",
+        ],
     },
 }
 MODELS = {"embedded": [], "random": ["--random-weights"]}

@@ -7,7 +7,9 @@ than the last ones, because every version stays in the history.
 import json
 import shutil
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import record
 import torch
@@ -36,13 +38,14 @@ Wikipedia, novels, reviews and dialogues. Documents sharing a 13-gram of words w
 (`benchmarks/results/pretrain-text.json`). Licences of the sources: public domain, CC BY, CC BY-SA, CC0 and Apache-2.0;
 the dialogues and a part of the encyclopedia are CC BY-SA.
 
-**Making.** Masked words (15 %, 80/10/10, drawn anew each epoch) and next sentences; word vectors counted from the text
-as a start (positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on {threads} CPU core(s)
-(bf16 matrix products); rows of 128 tokens, the last tenth of 512. Held-out loss {mlm:.2f} a hidden word
-(accuracy {accuracy:.1%}), next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
+**Making.** Masked words (15 %, 80/10/10, drawn anew each epoch), next sentences (weight 0.1) and, from [CLS], the bag of
+words of the row (weight 1; `docs/decisions/0012-bag-of-words.md`); word vectors counted from the text as a start
+(positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on one CPU core (bf16 matrix
+products); rows of 128 tokens, about the last tenth of 512. Held-out loss {mlm:.2f} a hidden word (accuracy {accuracy:.1%}),
+next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
 
-**Limits.** After fine-tuning it has not yet been shown to beat the same shape with random weights
-(`benchmarks/LOG.md`). Rows longer than 128 tokens are read clearly worse: only the last tenth of the training had them.
+**Limits.** What it brings beside random weights and beside TF-IDF is measured in `benchmarks/results/classification-*.json`:
+where TF-IDF wins, use that. Rows longer than 128 tokens are read clearly worse: only a tenth of the training had them.
 Parliament, documentation and novels weigh heavily; there is no news and hardly any informal Spanish. Texts
 of living persons' public speeches are part of the training text. It repeats the biases of its sources.
 """
@@ -51,6 +54,7 @@ of living persons' public speeches are part of the training text. It repeats the
 def main(run: Path, name: str) -> None:
     """Write the embedded model `name` from the run's best weights."""
     folder = record.EMBEDDED / name
+    before = _before(run)
     shutil.rmtree(folder, ignore_errors=True)
     model, tokenizer = (
         load(run / "best", "AutoModelForPreTraining", dropout=0.1),
@@ -65,9 +69,9 @@ def main(run: Path, name: str) -> None:
     curve = [line for line in read(run / "steps.jsonl") if "validation" in line]
     text = json.loads((record.RESULTS / "pretrain-text.json").read_text(encoding="utf-8"))
     about = FACTS | {
-        "tokens_seen": result["tokens_seen"],
-        "hours": round(sum(step["seconds"] for step in steps) / 3600, 2),
-        "steps": len(steps),
+        "tokens_seen": result["tokens_seen"] + before["tokens_seen"],
+        "hours": round(sum(step["seconds"] for step in steps) / 3600 + before["hours"], 2),
+        "steps": len(steps) + before["steps"],
         "held_out": scores,
     }
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -75,9 +79,8 @@ def main(run: Path, name: str) -> None:
     card = CARD.format(
         vocabulary=len(tokenizer),
         megabytes=megabytes,
-        tokens=result["tokens_seen"],
+        tokens=about["tokens_seen"],
         hours=about["hours"],
-        threads=result.get("threads", 1),
         mlm=scores["mlm"],
         accuracy=scores["mlm_accuracy"],
         nsp=scores["nsp"],
@@ -88,6 +91,8 @@ def main(run: Path, name: str) -> None:
         f"pretrain-{name}",
         record.about(f"afina pretrain (settings below); python benchmarks/embed.py RUN {name}")
         | {
+            "settings": tomllib.loads((run / "run.toml").read_text(encoding="utf-8")),
+            "before": before,
             "result": about,
             "losses": result["losses"],
             "tokens_per_s": result["tokens_per_s"],
@@ -96,6 +101,15 @@ def main(run: Path, name: str) -> None:
     )
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.2f} MB")
+
+
+def _before(run: Path) -> dict[str, Any]:
+    """Return what the model had seen that the run went on from; nothing for a new one."""
+    settings = tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))
+    if not settings.get("model"):
+        return {"tokens_seen": 0, "hours": 0.0, "steps": 0}
+    about = record.EMBEDDED / settings["model"].removeprefix("afina/") / "about.json"
+    return json.loads(about.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -132,6 +132,8 @@ CASES = {
     "finetune toy.csv --lang fr": ["no language 'fr'", "en, es"],
     # settings
     "finetune toy.csv --task clasification": ["no task 'clasification'", "'classification'?"],
+    "finetune toy.csv --method lora --random-weights": ["'lora'", "--random-weights"],
+    "finetune toy.csv --method lora --adapter-size 3": ["adapter_size", "houlsby"],
     "finetune toy.csv --method ful": ["no method 'ful'", "'full'?"],
     "finetune toy.csv --learning-rate abc": ["'learning_rate' is 'abc'", "a number"],
     "finetune toy.csv --learning-rate nan": ["'learning_rate' is 'nan'", "a finite number"],

@@ -1,6 +1,7 @@
 """Every method on every shape of model: what is trained, saved, switched off, merged, and read by plain peft."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,17 +10,22 @@ import peft
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import toys
 from afina.batching.plan import generator
 from afina.core import Batch, Method
 from afina.errors import InputError
-from afina.models.load import load
+from afina.methods._hybrid import Pair
+from afina.models.find import find as find_model
+from afina.models.load import load, load_tokenizer, longest
 from afina.names import find, known
-from afina.train.bundle import Bundle
+from afina.train.bundle import FILE, Bundle
 from afina.train.loop import Objective
+from afina.train.optimizer import adamw
+from afina.verbs.finetune import finetune
+from afina.verbs.models import save as save_model
 
 CLASSIFICATION = "AutoModelForSequenceClassification"
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
@@ -279,3 +285,226 @@ def plain_base(case: toys.Case) -> Any:
     torch.manual_seed(5)
     kind: Callable[..., Any] = getattr(transformers, CLASSIFICATION).from_pretrained
     return kind(case.folder, **case.task.config(), dtype=torch.float32)
+
+
+@pytest.fixture(params=["lora", "houlsby", "head"])
+def saved(request: pytest.FixtureRequest, bases: dict[str, Path], tmp_path: Path) -> tuple[toys.Case, Path]:
+    """Save an untrained run of a method on a copy of the BERT that a test may spoil."""
+    base = tmp_path / "base"
+    shutil.copytree(bases["bert"], base)
+    method = find("methods", request.param).of(KNOBS[request.param])
+    case = toys.case("classification-full", base)._replace(method=method)
+    folder = tmp_path / "best"
+    folder.mkdir()
+    case.bundle(case.model()).save(folder)
+    return case, folder
+
+
+def test_a_missing_base_is_named(saved: tuple[toys.Case, Path], tmp_path: Path) -> None:
+    case, folder = saved
+    about = json.loads((folder / FILE).read_text())
+    assert about["base"]["model"] == str(case.folder)
+    case.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"base model {case.folder} is missing.*{FILE}"):
+        Bundle.load(folder)
+    about["base"]["model"] = str(tmp_path / "elsewhere")
+    (folder / FILE).write_text(json.dumps(about))
+    assert Bundle.load(folder).base is not None
+
+
+def test_a_base_that_has_changed_is_refused(saved: tuple[toys.Case, Path]) -> None:
+    case, folder = saved
+    weights = load_file(case.folder / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, case.folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="weights have changed"):
+        Bundle.load(folder)
+
+
+def test_weights_of_another_model_are_refused(saved: tuple[toys.Case, Path]) -> None:
+    _case, folder = saved
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights.pop(sorted(weights)[0])
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="do not belong"):
+        Bundle.load(folder)
+
+
+def test_an_adapter_is_no_model_to_begin_from(saved: tuple[toys.Case, Path]) -> None:
+    _case, folder = saved
+    with pytest.raises(InputError, match=r"holds an adapter.*afina models save"):
+        find_model(str(folder))
+
+
+def test_a_run_is_written_out_as_a_whole_model(saved: tuple[toys.Case, Path], tmp_path: Path) -> None:
+    case, folder = saved
+    out = tmp_path / "out"
+    if type(case.method).__name__ == "Houlsby":
+        with pytest.raises(InputError, match="merged"):
+            save_model(str(folder), out)
+        assert not out.exists()
+        return
+    save_model(str(folder), out)
+    plain = load(find_model(str(out)), CLASSIFICATION)
+    assert torch.allclose(answer(case, plain), answer(case, Bundle.load(folder).model), atol=1e-6)
+
+
+def test_a_frozen_part_knows_no_dropout(bases: dict[str, Path]) -> None:
+    """With the head alone every step sees the same features; where adapters learn, dropout works around them."""
+    for name, same in (("head", True), ("partial", True), ("lora", False)):
+        method = find("methods", name).of(KNOBS[name])
+        case = toys.case("classification-full", bases["bert"])._replace(method=method)
+        model = case.model(dropout=0.5)
+        trainable = method.stages(model)[0].trainable or ()
+        for weight_name, weight in model.named_parameters():
+            weight.requires_grad_(weight_name in trainable)
+        objective = Objective(model, case.task.loss).train()
+        body, inputs = model.get_submodule("bert.encoder.layer.0"), torch.randn(2, 5, 32)
+        assert torch.equal(body(inputs), body(inputs)) == same
+        assert model.get_submodule("dropout").training, "the head's own dropout stays"
+        assert not any(module.training for module in objective.eval().modules())
+
+
+@pytest.mark.parametrize("name", ["head", "lora"])
+def test_a_pooler_that_the_base_does_not_bring_is_trained_and_saved(
+    name: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(bases["bert"], base)
+    weights = load_file(base / "model.safetensors")
+    for without in (False, True):
+        if without:
+            kept = {name: weight for name, weight in weights.items() if "pooler" not in name}
+            save_file(kept, base / "model.safetensors", {"format": "pt"})
+        case = toys.case("classification-full", base)._replace(method=find("methods", name)())
+        model = case.model()
+        assert ("bert.pooler.dense.weight" in union(case.method, model)) == without
+        folder = tmp_path / f"saved {without}"
+        folder.mkdir()
+        case.bundle(model).save(folder)
+        assert torch.equal(answer(case, Bundle.load(folder).model), answer(case, model))
+        if name == "lora":
+            read = peft.PeftModel.from_pretrained(plain_base(case), str(folder))
+            assert torch.allclose(answer(case, read), answer(case, model), atol=1e-6)
+
+
+def test_a_run_from_the_table_to_the_answer(bases: dict[str, Path], tmp_path: Path) -> None:
+    data, out = tmp_path / "toy.csv", tmp_path / "run"
+    rows = toys.case("classification-full", bases["bert"]).task.toy() * 2
+    data.write_text(
+        "text,label\n" + "\n".join(f"{row['text']} {i},{row['label']}" for i, row in enumerate(rows)), "utf-8"
+    )
+    settings = {"model": str(bases["bert"]), "method": "lora", "rank": 3, "max_steps": 6, "quiet": True}
+    run = finetune(data, output_dir=str(out), **settings)
+    assert run is not None and run.settings["rank"] == 3
+    (told,) = run.bundle.predict(["el servicio muy bueno"])
+    trained = sum(weight.numel() for weight in load_file(out / "best" / "adapter_model.safetensors").values())
+    assert run.result["trained_weights"] == trained
+    assert "library_name: peft" in (out / "best" / "README.md").read_text("utf-8")
+    read = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForSequenceClassification.from_pretrained(
+            bases["bert"], config=transformers.AutoConfig.from_pretrained(out / "best"), dtype=torch.float32
+        ),
+        str(out / "best"),
+    ).eval()
+    text = transformers.AutoTokenizer.from_pretrained(out / "best")(
+        "el servicio muy bueno", return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = read(text["input_ids"], text["attention_mask"]).logits[0]
+    assert logits.softmax(-1).max().item() == pytest.approx(told["probability"], abs=1e-6)
+    assert read.config.id2label[int(logits.argmax())] == told["prediction"]
+
+
+def test_gradual_thaws_from_the_top(bases: dict[str, Path]) -> None:
+    case = toys.case("classification-full", bases["bert"])._replace(method=find("methods", "gradual")())
+    model = case.model()
+    stages = case.method.stages(model)
+    thawed = [stage.trainable for stage in stages]
+    assert sum(stage.share for stage in stages) == pytest.approx(1)
+    assert thawed[0] == {"classifier.weight", "classifier.bias"} and thawed[-1] is None
+    assert thawed[1] is not None and thawed[0] < thawed[1]
+    assert any(".layer.1." in name for name in thawed[1]) and not any(
+        ".layer.0." in name for name in thawed[1]
+    )
+    rates = stages[0].rates or {}
+    assert rates["classifier.weight"] == 1
+    assert rates["bert.encoder.layer.1.output.dense.weight"] == pytest.approx(1 / 2.6)
+    assert rates["bert.encoder.layer.0.output.dense.weight"] == pytest.approx(1 / 2.6**2)
+    assert rates["bert.embeddings.word_embeddings.weight"] == pytest.approx(1 / 2.6**2)
+
+
+def test_layer_decay_falls_towards_the_embeddings(bases: dict[str, Path]) -> None:
+    method = find("methods", "full").of({"layer_decay": 0.5})
+    case = toys.case("classification-full", bases["bert"])._replace(method=method)
+    (stage,) = method.stages(case.model())
+    rates = stage.rates or {}
+    assert rates["classifier.weight"] == 1 and rates["bert.embeddings.word_embeddings.weight"] == 0.125
+    optimizer = adamw(case.model(), 1e-3, 0.01, 0.999, rates)
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 5e-4, 2.5e-4, 1.25e-4}
+
+
+def test_the_gate_weighs_both_and_begins_in_the_middle() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(3, 4), torch.randn(3, 6)
+    for in_sequence in (False, True):
+        pair = Pair(4, 6, 5, 2, 1.0, 0.0, in_sequence)
+        with torch.no_grad():
+            for weight in (pair.second.weight, pair.adapter.up.weight):
+                weight.normal_()
+            low_rank = pair.second(pair.first(x))
+            start = y + low_rank if in_sequence else y
+            assert torch.allclose(pair(x, y), y + low_rank + pair.adapter.update(start), atol=1e-6)
+            pair.gate.fill_(-50.0)  # LoRA alone, at twice its weight
+            assert torch.allclose(pair(x, y), y + 2 * low_rank, atol=1e-6)
+
+
+def test_a_prompt_begins_as_its_text(bases: dict[str, Path]) -> None:
+    case = toys.case("classification-full", bases["bert"])
+    ids = case.tokenizer("muy bueno", add_special_tokens=False)["input_ids"]
+    method = find("methods", "prompt").of(KNOBS["prompt, text"])
+    model = case._replace(method=method).model()
+    words = model.get_submodule("bert.embeddings.word_embeddings").weight
+    vectors = model.get_parameter("bert.soft_prompt.vectors")
+    wanted = (ids * 5)[:5]
+    assert torch.equal(vectors, words[wanted])
+    for knobs in ({"prompt_init": "text"}, {"prompt_text": "hola"}):
+        with pytest.raises(InputError, match="belong together"):
+            case._replace(method=find("methods", "prompt").of(knobs)).model()
+
+
+@pytest.mark.parametrize("name", ["prompt", "prefix"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prompts_leave_a_text_its_full_length(shape: str, name: str, bases: dict[str, Path]) -> None:
+    method = find("methods", name).of(KNOBS[name])
+    case = toys.case("classification-full", bases[shape])._replace(method=method)
+    model = case.model().eval()
+    limit = min(longest(model.config, case.tokenizer), 512)
+    ids = torch.full((1, limit), 7)
+    ids[:, -1] = case.tokenizer.sep_token_id
+    with torch.no_grad():
+        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["prompt", "prefix"])
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+def test_a_decoder_writes_the_same_with_and_without_cache(
+    shape: str, name: str, bases: dict[str, Path]
+) -> None:
+    method = find("methods", name).of(KNOBS[name])
+    tokenizer = load_tokenizer(bases[shape])
+    torch.manual_seed(0)
+    model = method.modify(load(bases[shape], "AutoModelForCausalLM"), tokenizer).eval()
+    ids = torch.tensor([[7, 8, 9]])
+    plain, cached = (
+        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False,
+                       use_cache=use, eos_token_id=None)
+        for use in (False, True)
+    )  # fmt: skip
+    assert torch.equal(plain, cached)
+
+
+def test_a_model_without_blocks_to_spare_is_refused(bases: dict[str, Path]) -> None:
+    case = toys.case("classification-full", bases["bert"])
+    with pytest.raises(InputError, match=r"2 blocks.*--top-blocks"):
+        case._replace(method=find("methods", "partial").of({"top_blocks": 3})).model()

@@ -35,6 +35,8 @@ def test_the_rate_rises_to_one_and_falls_towards_zero(schedule, warmup):
 def test_the_schedules_have_their_shapes():
     assert rates("linear", 11, 1)[1:] == pytest.approx([1 - i / 10 for i in range(10)])
     assert rates("cosine", 101, 1)[51] == pytest.approx(0.5)
+    slanted = rates("slanted_triangular", 100, 0.1)
+    assert slanted[9] == 1.0 and slanted[-1] == pytest.approx(1 / 32 + 31 / 32 / 90)
     stable = rates("warmup_stable_decay", 100, 0.1)
     assert set(stable[9:81]) == {1.0}
     assert stable[80:] == pytest.approx([1 - i / 20 for i in range(20)])

@@ -79,8 +79,26 @@ class Halves(Full):
         return [Stage("head", head, 0.5, 2.0), Stage("last layer", last, 0.5)]
 
 
-def build(folder: Path) -> Path:
-    """Write a two-layer BERT and a tokenizer trained on the toy rows of all tasks, as a Hugging Face folder."""
+# What is left, at most, of the loss on eight rows after 80 steps: `full` knows them by heart, and so must any method
+# that is not named here. The others learn around a frozen body, which bounds them most where its vocabulary does.
+LEFT = {
+    "partial": 1 / 20,
+    "houlsby": 1 / 5,
+    "hybrid": 1 / 5,
+    "lora": 1 / 5,
+    "head": 1 / 3,
+    "prefix": 1 / 3,
+    "bitfit": 3 / 4,
+    "ia3": 3 / 4,
+    "prompt": 4 / 5,
+}
+
+
+def build(folder: Path, initializer_range: float = 0.02) -> Path:
+    """Write a two-layer BERT and a tokenizer trained on the toy rows of all tasks, as a Hugging Face folder.
+
+    With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
+    """
     texts = [
         " ".join(value) if isinstance(value, list) else str(value)
         for name in known("tasks")
@@ -98,6 +116,7 @@ def build(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=LENGTH,
+        initializer_range=initializer_range,
     )
     BertForPreTraining(config).save_pretrained(folder)
     text = folder / "documents.txt"
@@ -154,9 +173,13 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 def apart(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     """Return the length of the difference over the length of `a`, all weights taken as one vector."""
+    return distance(a, b) / distance(a, {name: torch.zeros_like(weight) for name, weight in a.items()})
+
+
+def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """Return the length of the difference, all weights taken as one vector."""
     assert a.keys() == b.keys()
-    square = sum(float((a[name].double() - b[name].double()).square().sum()) for name in a)
-    return (square / sum(float(a[name].double().square().sum()) for name in a)) ** 0.5
+    return sum(float((a[name].double() - b[name].double()).square().sum()) for name in a) ** 0.5
 
 
 def run(

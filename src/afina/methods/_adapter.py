@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from afina.core import Method, Stage
 from afina.errors import InputError
 from afina.messages import _
+from afina.models.find import ADAPTER as WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
-
-WEIGHTS = "adapter_model.safetensors"  # PEFT's name for them
 
 
 class Adapter(Method):

@@ -1,5 +1,6 @@
 """Learnt vectors in front of a text's embeddings, unseen by whatever comes after the body."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -27,22 +28,25 @@ def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> A
     prompt: Any = stack.soft_prompt
     if not prompt.on:
         return None
-    ids = args[0] if args else given.get("input_ids")
-    given = {**given, "input_ids": None}
+    given = {**dict(zip(inspect.signature(stack.forward).parameters, args, strict=False)), **given}
+    ids = given.pop("input_ids", None)
     text = given.get("inputs_embeds")
     if text is None:
         text = stack.get_input_embeddings()(ids)  # type: ignore[operator]
     rows, tokens = text.shape[:2]
     length = len(prompt.vectors)
-    mask = given.get("attention_mask")
-    if mask is None:
-        mask = torch.ones(rows, tokens, dtype=torch.long, device=text.device)
-    given["attention_mask"] = nn.functional.pad(mask, (length, 0), value=1)
-    if given.get("token_type_ids") is not None:
-        given["token_type_ids"] = nn.functional.pad(given["token_type_ids"], (length, 0))
     past = given.get("past_key_values")
     begun = past.get_seq_length() if past is not None else 0
     prompt.inserted = not begun
+    mask = given.get("attention_mask")
+    if mask is None:  # the cache holds the prompt as well
+        given["attention_mask"] = text.new_ones(
+            rows, begun + tokens + (0 if begun else length), dtype=torch.long
+        )
+    else:
+        given["attention_mask"] = nn.functional.pad(mask, (length, 0), value=1)
+    if given.get("token_type_ids") is not None and prompt.inserted:
+        given["token_type_ids"] = nn.functional.pad(given["token_type_ids"], (length, 0))
     if prompt.inserted:
         given["inputs_embeds"] = torch.cat([prompt.vectors.to(text.dtype).expand(rows, -1, -1), text], 1)
     else:

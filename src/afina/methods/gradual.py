@@ -21,10 +21,10 @@ class Gradual(Whole):
     here the steps are those of groups.
     """
 
-    groups: int = setting(
+    unfreezing_groups: int = setting(
         4, N_("Into how many groups the blocks are divided that thaw one after the other."), ge=1
     )
-    unfreezing: float = setting(
+    unfreezing_share: float = setting(
         0.5, N_("Share of the steps after which every weight is trained."), gt=0, lt=1
     )
     rate_divisor: float = setting(
@@ -39,17 +39,19 @@ class Gradual(Whole):
 
         depth = depths(model)
         top = max(depth.values())
-        size = -(-(top - 1) // self.groups)
+        size = -(-(top - 1) // self.unfreezing_groups)
         # 0 the head, then the groups of blocks downwards; the embeddings thaw with the lowest.
         group = {name: -(-(top - max(each, 1)) // size) for name, each in depth.items()}
         rates = {name: self.rate_divisor**-each for name, each in group.items()}
         names = [{name for name, each in group.items() if each <= i} for i in range(max(group.values()))]
         thawed = [frozenset(each) for each in names if each]  # a head tied to the embeddings thaws with them
-        share = self.unfreezing / len(thawed)
+        share = self.unfreezing_share / len(thawed)
         return [
             *(
                 Stage(f"top {i}", each, share, rates=rates, lr_scheduler_type="slanted_triangular")
                 for i, each in enumerate(thawed)
             ),
-            Stage("all", share=1 - self.unfreezing, rates=rates, lr_scheduler_type="slanted_triangular"),
+            Stage(
+                "all", share=1 - self.unfreezing_share, rates=rates, lr_scheduler_type="slanted_triangular"
+            ),
         ]

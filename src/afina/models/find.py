@@ -10,6 +10,7 @@ from afina.messages import _
 from afina.names import unknown
 
 EMBEDDED = Path(__file__).parent / "embedded"
+ADAPTER = "adapter_model.safetensors"  # PEFT's name for weights that are no whole model
 DEFAULT = "afina/bert-mini-es-en"
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never a pickle, never code
 
@@ -54,7 +55,7 @@ def shape(folder: Path) -> dict[str, Any]:
 
 def _checked(folder: Path, name: str = "") -> Path:
     """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
-    if (folder / "adapter_model.safetensors").is_file():
+    if (folder / ADAPTER).is_file():
         raise InputError(
             _(
                 "{folder} holds an adapter, no whole model. Write it out with its base model first: "

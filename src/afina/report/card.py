@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from afina.names import find
 from afina.report import page, words
 from afina.report.record import Record
 
@@ -20,16 +21,13 @@ def write(run: Path, folder: Path) -> None:
     body = (
         page.environment(html=False)
         .get_template("card.md.j2")
-        .render(
-            record=record,
-            verdict=words.verdict(record),
-            base=_base_model(record),
-        )
+        .render(record=record, verdict=words.verdict(record), base=_base_model(record), whole=_whole(record))
     )
-    page.save(folder / "README.md", f"---\n{_front_matter(record)}\n---\n\n{body}")
+    library = "peft" if (folder / "adapter_config.json").is_file() else "transformers"
+    page.save(folder / "README.md", f"---\n{_front_matter(record, library)}\n---\n\n{body}")
 
 
-def _front_matter(record: Record) -> str:
+def _front_matter(record: Record, library: str) -> str:
     """Return the YAML that the Hub reads; what is not known is left out rather than guessed."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -50,7 +48,7 @@ def _front_matter(record: Record) -> str:
     card = ModelCardData(
         language=_languages(record),
         license="unknown",  # the Hub's own word where nobody has chosen one
-        library_name="transformers",
+        library_name=library,
         pipeline_tag=record.about.pipeline,
         base_model=_base_model(record),
         tags=["afina", *([record.results["method"]] if record.results.get("method") else [])],
@@ -58,6 +56,11 @@ def _front_matter(record: Record) -> str:
         eval_results=results or None,
     )
     return card.to_yaml()
+
+
+def _whole(record: Record) -> bool:
+    """Whether the folder holds the whole model, or only what was trained beside its base."""
+    return not record.results.get("method") or bool(find("methods", record.results["method"]).whole)
 
 
 def _base_model(record: Record) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.models.find import EMBEDDED, embedded
+from afina.models.find import ADAPTER, EMBEDDED, embedded
 from afina.models.find import find as find_model
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
@@ -36,7 +36,10 @@ def models(
 
 
 def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = False) -> dict[str, Any]:
-    """Write the model `name` with tokenizer into `folder`, all weights in float32."""
+    """Write the model `name` with tokenizer into `folder`, all weights in float32; an adapter is merged into its base.
+
+    `name` may also be a run. Raises InputError where what was trained cannot be merged.
+    """
     if folder.is_file():
         raise InputError(_("{folder} is a file; name a folder.").format(folder=folder))
     is_model = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
@@ -48,18 +51,27 @@ def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = Fa
         )
     if folder.exists() and any(folder.iterdir()) and not is_model:
         raise InputError(_("{folder} is not empty. Name another folder.").format(folder=folder))
-    source = find_model(name, offline=offline)
+    adapter = next(
+        (place for place in (Path(name) / "best", Path(name)) if (place / ADAPTER).is_file()), None
+    )
+    source = adapter or find_model(name, offline=offline)
     from transformers.utils.logging import disable_progress_bar
 
     from afina.models.load import load, load_config, load_tokenizer
     from afina.train.atomic import replaced
+    from afina.train.bundle import Bundle
 
     disable_progress_bar()
-    kinds = load_config(source).architectures or ["AutoModel"]
-    model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))
+    if adapter:
+        bundle = Bundle.load(adapter)
+        model, tokenizer = bundle.method.merge(bundle.model), bundle.tokenizer
+    else:
+        kinds = load_config(source).architectures or ["AutoModel"]
+        model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))
+        tokenizer = load_tokenizer(source)
     with replaced(folder) as new:
         model.save_pretrained(new)  # type: ignore[operator]
-        load_tokenizer(source).save_pretrained(new)
+        tokenizer.save_pretrained(new)
         card = source / "README.md"
         if card.is_file():
             (new / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
