@@ -152,7 +152,7 @@ def test_an_answer_that_does_not_stand_there(case: str, tmp_path: Path) -> None:
     file = written(tmp_path / "wrong.json", rows)
     with pytest.raises(InputError) as raised:
         prepare(ExtractiveQa(), str(file), None, None, seed=0)
-    for part in ("Row 2: Question b2: ", *parts):
+    for part in ("row 2: Question b2: ", *parts):
         assert part in str(raised.value)
 
 

@@ -41,7 +41,7 @@ def shown(seed: int, n: int, gap: float) -> float:
     gold = rng.choice(4, n, p=SHARES)
     rows = [{"label": int(label)} for label in gold]
     systems = {
-        name: system(accuracy, trained(rng, gold, 0.7 + more, 3), rows)
+        name: system([accuracy] * 3, trained(rng, gold, 0.7 + more, 3), rows)
         for name, more in (("a", gap), ("b", 0.0))
     }
     (pair,) = compare(systems, "accuracy")
@@ -63,7 +63,7 @@ def test_pseudo_values_of_a_mean_are_its_rows() -> None:
     gold = rng.integers(0, 2, 80)
     rows = [{"label": int(label)} for label in gold]
     told = np.where(rng.random(80) < 0.8, gold, 1 - gold)
-    one = system(accuracy, [told.tolist()], rows)
+    one = system([accuracy], [told.tolist()], rows)
     right = (told == gold).astype(float)
     assert sorted(one.pseudo) == pytest.approx(sorted(right))
     low, high = interval(one, [one]) or (0.0, 0.0)
@@ -76,7 +76,7 @@ def test_holm_and_direction() -> None:
     gold = rng.integers(0, 4, 200)
     rows = [{"label": int(label)} for label in gold]
     systems = {
-        name: system(macro_f1, [np.where(rng.random(200) < skill, gold, (gold + 1) % 4).tolist()], rows)
+        name: system([macro_f1], [np.where(rng.random(200) < skill, gold, (gold + 1) % 4).tolist()], rows)
         for name, skill in (("good", 0.9), ("bad", 0.5), ("worse", 0.45))
     }
     pairs = {(pair.a, pair.b): pair.difference for pair in compare(systems, "macro_f1")}
@@ -92,7 +92,7 @@ def test_holm_and_direction() -> None:
 
 def test_the_same_answers_differ_in_nothing() -> None:
     rows: list[Row] = [{"label": i % 4} for i in range(50)]
-    one = system(accuracy, [[0] * 50], rows)
+    one = system([accuracy], [[0] * 50], rows)
     (pair,) = compare({"a": one, "b": one}, "accuracy")
     assert pair.difference.value == 0 and pair.difference.p == 1 and not pair.difference.shown
-    assert interval(system(accuracy, [[0] * 20], rows[:20]), []) is None
+    assert interval(system([accuracy], [[0] * 20], rows[:20]), []) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afina.scoring import baselines
+from afina.scoring import baselines, features
 from afina.scoring.baselines import majority, tfidf
 from afina.scoring.classification import macro_f1
 
@@ -49,7 +49,7 @@ def test_tfidf_where_there_is_nothing_to_learn() -> None:
 
 
 def test_tfidf_of_long_texts_is_of_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "LONG_TEXT", 100)
+    monkeypatch.setattr(features, "LONG_TEXT", 100)
     assert tfidf(TEXTS, LABELS, ["el coche excelente"], ["mal", "bién"]).argmax() == 1
 
 

@@ -37,7 +37,7 @@ def table(*rows: dict[str, Any]) -> Table:
 
 
 def cleaned(*rows: dict[str, Any], **knobs: Any) -> list[dict[str, Any]]:
-    return clean(TokenLabels(**knobs).choose_columns(table(*rows)), rows, [])
+    return clean(TokenLabels(**knobs).choose_columns(table(*rows)), rows, table(*rows), [])
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ SPAN = {"start": 0, "end": 3, "label": "PER"}
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "Row 2: there are 2 tokens but 1 tags in column 'tags'"),
-        ({"tokens": ["a", "b"], "tags": ["O", None]}, "Row 2: token 2 has no tag"),
-        ({"tokens": ["a"], "tags": "O"}, "Row 2: column 'tags' holds O, no list of tags"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "row 2: there are 2 tokens but 1 tags in column 'tags'"),
+        ({"tokens": ["a", "b"], "tags": ["O", None]}, "row 2: token 2 has no tag"),
+        ({"tokens": ["a"], "tags": "O"}, "row 2: column 'tags' holds O, no list of tags"),
         ({"text": "Ana vive", "entities": [SPAN, SPAN | {"start": 2, "end": 5}]},
-         r"Row 2: the entities 'Ana' \[PER\] \(0–3\) and 'a v' \[PER\] \(2–5\) overlap.*--overlaps longest"),
-        ({"text": "Ana vive", "entities": [SPAN, SPAN | {"label": "LOC"}]}, "Row 2: .* overlap"),
-        ({"text": "Ana vive", "entities": [SPAN | {"end": 9}]}, "Row 2: entity 1 goes from 0 to 9, .* 8 characters"),
-        ({"text": "Ana vive", "entities": [SPAN | {"start": -1}]}, "Row 2: entity 1 goes from -1 to 3"),
-        ({"text": "Ana vive", "entities": [SPAN | {"start": 3}]}, "Row 2: entity 1 goes from 3 to 3"),
-        ({"text": "Ana vive", "entities": [SPAN | {"start": 3, "end": 4}]}, "Row 2: .*blanks only"),
-        ({"text": "Ana vive", "entities": [{"start": 0, "end": 3}]}, "Row 2: entity 1 is .*, not"),
-        ({"text": "Ana vive", "entities": [SPAN | {"text": "vive"}]}, "Row 2: entity 1 is said to be 'vive'.*'Ana'"),
-        ({"text": "Ana vive", "entities": ["Ana"]}, "Row 2: column 'entities' holds no entities"),
+         r"row 2: the entities 'Ana' \[PER\] \(0–3\) and 'a v' \[PER\] \(2–5\) overlap.*--overlaps longest"),
+        ({"text": "Ana vive", "entities": [SPAN, SPAN | {"label": "LOC"}]}, "row 2: .* overlap"),
+        ({"text": "Ana vive", "entities": [SPAN | {"end": 9}]}, "row 2: entity 1 goes from 0 to 9, .* 8 characters"),
+        ({"text": "Ana vive", "entities": [SPAN | {"start": -1}]}, "row 2: entity 1 goes from -1 to 3"),
+        ({"text": "Ana vive", "entities": [SPAN | {"start": 3}]}, "row 2: entity 1 goes from 3 to 3"),
+        ({"text": "Ana vive", "entities": [SPAN | {"start": 3, "end": 4}]}, "row 2: .*blanks only"),
+        ({"text": "Ana vive", "entities": [{"start": 0, "end": 3}]}, "row 2: entity 1 is .*, not"),
+        ({"text": "Ana vive", "entities": [SPAN | {"text": "vive"}]}, "row 2: entity 1 is said to be 'vive'.*'Ana'"),
+        ({"text": "Ana vive", "entities": ["Ana"]}, "row 2: column 'entities' holds no entities"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_named(row: dict[str, Any], said: str) -> None:
@@ -124,7 +124,7 @@ def test_overlaps_may_be_resolved_and_are_counted() -> None:
     row = {"text": "Universidad de Lima", "entities": [[0, 19, "ORG"], [15, 19, "LOC"], [0, 19, "ORG"]]}
     task = TokenLabels(overlaps="longest").choose_columns(table(row))
     notes: list[str] = []
-    assert clean(task, [row], notes)[0]["entities"] == [[0, 19, "ORG"]]
+    assert clean(task, [row], table(row), notes)[0]["entities"] == [[0, 19, "ORG"]]
     assert notes == ["Entities that repeat or overlap a longer one and were left out: 2."]
 
 
@@ -139,14 +139,14 @@ def test_overlaps_may_be_resolved_and_are_counted() -> None:
 def test_what_was_done_to_the_tags_is_said(tags: list[str], said: list[str]) -> None:
     notes: list[str] = []
     row = ANA | {"tags": tags}
-    clean(TokenLabels().choose_columns(table(row)), [row], notes)
+    clean(TokenLabels().choose_columns(table(row)), [row], table(row), notes)
     assert len(notes) == len(said) and all(part in note for part, note in zip(said, notes, strict=True))
 
 
 def test_an_entity_within_a_word_is_kept_as_gold_and_counted() -> None:
     row = {"text": "antiviral", "entities": [[4, 9, "X"]]}
     task, notes = TokenLabels().choose_columns(table(row)), list[str]()
-    (found,) = clean(task, [row], notes)
+    (found,) = clean(task, [row], table(row), notes)
     assert found["entities"] == [[4, 9, "X"]] and "within a word" in notes[0]
     task = task.learn([found])
     told = {"tags": [task.labels.index("B-X")], "probabilities": [0.9]}
@@ -188,7 +188,7 @@ def test_nothing_to_learn(rows: list[dict[str, Any]], said: str) -> None:
     task = TokenLabels()
     with pytest.raises(InputError, match=said):
         task = task.choose_columns(table(*rows))
-        task.check(Splits(clean(task, rows, []), [], [], ""))
+        task.check(Splits(clean(task, rows, table(*rows), []), [], [], ""))
 
 
 def test_words_of_a_text() -> None:

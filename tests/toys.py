@@ -29,6 +29,8 @@ LENGTH = 32  # positions of the model
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"balanced": {"class_weight": "balanced"}},
     "token_labels": {"balanced": {"class_weight": "balanced"}, "words": {"tags": "words"}},
+    "regression": {"bounded": {"bounds": "0,6"}},
+    "sentence_pair": {"score": {"target": "score"}, "balanced": {"class_weight": "balanced"}},
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
 }
 NAMES = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import N_, _
 from afina.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,6 +134,31 @@ class Stage(NamedTuple):
     lr_scheduler_type: Schedule | None = None
 
 
+class Rival(NamedTuple):
+    """What a baseline is called: in a table, in a sentence, and in a sentence of its own that explains it."""
+
+    short: str
+    name: str
+    meaning: str
+
+
+class About(NamedTuple):
+    """What report and model card say of a task, in English marked with `N_`, and how transformers calls it.
+
+    `labels` leads in the labels' names. `pipeline` is the Hub's name for the task, and that of the template which says
+    how to use its model; `options` are further arguments of transformers' `pipeline`, as Python; `reading` says what
+    a person must make of the score that comes back. An empty `limit` is left out.
+    """
+
+    model: str = N_("A model that was fine-tuned with afina.")
+    limit: str = N_("It always gives an answer, also where none fits; a high probability is no proof.")
+    labels: str = N_("It knows {n} labels:")
+    rivals: Mapping[str, Rival] = {}
+    pipeline: str = "text-classification"
+    options: str = ""
+    reading: str = ""
+
+
 class Task(Settings, ABC):
     """What to learn: which columns, which head, which loss, which answers, which scores.
 
@@ -149,16 +174,30 @@ class Task(Settings, ABC):
     """Fields that name the columns which the model reads; a cleaned row holds them under the field's own name."""
     gold: ClassVar[tuple[str, ...]] = ("label",)
     """Fields that name the columns which hold the answer."""
-    pipeline_tag: ClassVar[str] = "text-classification"
-    """What the Hugging Face Hub calls the task; also the name of the templates that say how to use its model."""
 
     @abstractmethod
     def choose_columns(self, table: Table) -> Task:
         """Return a copy that knows its columns, guessed where the person named none; InputError if it can not."""
 
+    def choose_inputs(self, table: Table) -> Task:
+        """Return a copy that knows the columns of its `inputs` alone, chosen so too: for rows without an answer."""
+        return self
+
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Return by role (text, label …) the columns that the task reads, as far as they are chosen."""
+        named = {role: getattr(self, role, None) for role in (*self.inputs, *self.gold)}
+        return {role: (column,) for role, column in named.items() if column}
+
     @abstractmethod
     def clean(self, row: Row) -> Row | None:
-        """Return the row with its fields in the task's form (labels as strings …), None where it cannot be used."""
+        """Return the row with its fields in the task's form (labels as strings …), None where it cannot be used.
+
+        Raises InputError, without the row's number, where what it holds is wrong.
+        """
+
+    def about(self) -> About:
+        """Return the task's words in report and model card."""
+        return About()
 
     def learn(self, rows: Sequence[Row]) -> Task:
         """Return a copy that knows what only the data can tell, such as the label names."""
@@ -182,12 +221,16 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def group(self, row: Row) -> str | None:
-        """Return what a stratified split keeps in proportion (the label), None where there is nothing."""
+        """Return the row's gold answer as one text (the label), None where there is none."""
 
-    def counted(self, row: Row) -> list[str]:
-        """Return the labels that a row adds to the table of labels: by default its group."""
-        group = self.group(row)
-        return [] if group is None else [group]
+    def strata(self, rows: Sequence[Row]) -> list[str | None]:
+        """Return by row what a drawn split keeps in proportion."""
+        return [self.group(row) for row in rows]
+
+    def counted(self, row: Row) -> Sequence[str]:
+        """Return the labels that the row counts for, where rows are counted by label."""
+        found = self.group(row)
+        return () if found is None else (found,)
 
     @abstractmethod
     def key(self, row: Row) -> Any:
@@ -231,27 +274,36 @@ class Task(Settings, ABC):
         """Return one answer a row, as numbers (probabilities …); no gradient is asked for."""
 
     def ask(self, given: Any) -> Row:
-        """Return what a person asks, a text or a row of texts, as a row that `encode` takes, without a gold answer.
+        """Return what a person asks as a row that `encode` takes, without a gold answer; InputError where it is none.
 
-        A row holds its texts under the columns of training or under the names of `inputs`. Raises InputError where
-        one is missing or no text.
+        One text stands for itself; several come as a list, as one text with tabs between them, or as a row under
+        the columns of training or the names of `inputs`.
         """
-        if isinstance(given, str):
-            given = given.encode("utf-8", "replace").decode()  # half a character is for no tokenizer
-        row = given if isinstance(given, Mapping) else {self.inputs[0]: given}
-        asked = {}
-        for name in self.inputs:
-            value = row.get(getattr(self, name, None), row.get(name))
-            if value is None:
+        texts = [given]
+        if isinstance(given, Mapping):
+            texts = [given.get(getattr(self, name, None), given.get(name)) for name in self.inputs]
+        elif isinstance(given, str):
+            whole = given.encode("utf-8", "replace").decode()  # half a character is for no tokenizer
+            texts = whole.split("\t") if len(self.inputs) > 1 else [whole]
+        elif isinstance(given, list | tuple) and len(self.inputs) > 1:
+            texts = list(given)
+        if len(texts) != len(self.inputs):
+            raise InputError(
+                _(
+                    "This model answers {n} texts at once ({names}), but here is: {given}. Give a file with a column "
+                    "for each, texts with a tab between them, or rows from Python."
+                ).format(n=len(self.inputs), names=f" {_('and')} ".join(self.inputs), given=str(given)[:80])
+            )
+        for name, text in zip(self.inputs, texts, strict=True):
+            if text is None and isinstance(given, Mapping):
                 sentence = _("there is no text under '{name}'. This model answers rows of: {all}.")
                 raise InputError(sentence.format(name=name, all=", ".join(self.inputs)))
-            if not isinstance(value, str):
+            if not isinstance(text, str):
                 sentence = _(
                     "{value!r} is no text. Give a list of texts, or of rows with the task's columns."
                 )
-                raise InputError(sentence.format(value=value))
-            asked[name] = value
-        return asked
+                raise InputError(sentence.format(value=text))
+        return dict(zip(self.inputs, texts, strict=True))
 
     @abstractmethod
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
@@ -263,8 +315,11 @@ class Task(Settings, ABC):
         Its `label` is the gold, and `right` says whether the answer counts as right where equality does not.
         """
         told = self.predict(answer, row)
-        each = told.pop("probabilities", {})
-        return row | told | ({"probability_of_label": each.get(row["label"])} if each else {})
+        return row | {name: value for name, value in told.items() if not isinstance(value, dict)}
+
+    def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> Task:
+        """Return a copy that answers better (thresholds …), learnt from answers to validation rows alone."""
+        return self
 
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:

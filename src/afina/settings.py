@@ -35,6 +35,10 @@ class Settings(BaseModel):
         """Return a copy with other values."""
         return type(self).of(self.model_dump() | values)
 
+    def asked(self) -> Any:
+        """Return a copy that holds what a person may set and nothing that was learnt from the data."""
+        return type(self).of({name: getattr(self, name) for name in knobs(type(self))})
+
 
 def setting(default: Any, sentence: str, *, found: bool = False, **limits: Any) -> Any:
     """Declare a setting: its default, the sentence that says what it does, its limits.

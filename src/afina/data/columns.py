@@ -1,8 +1,9 @@
 """Which column holds the text and which the label, by name and, where no name tells, by content."""
 
+import math
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from afina import names
@@ -14,6 +15,7 @@ from afina.settings import flag
 Role = str  # a field of a task that names a column
 NAMES: dict[str, str] = {
     "text": N_("text"),
+    "text_pair": N_("second text"),
     "label": N_("label"),
     "context": N_("context"),
     "question": N_("question"),
@@ -58,9 +60,27 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         ),
         *("labels", "label", "annotations", "anotaciones"),
     ),
+    "text_pair": (
+        *("text_pair", "sentence2", "oracion2", "frase2", "text2", "texto2", "question2", "pregunta2"),
+        *("hypothesis", "hipotesis", "segundo_texto"),
+    ),
+    # What multi-label lists and what numbers are called; the names of labels follow.
+    "labels": (
+        *("labels", "etiquetas", "label", "etiqueta", "tags", "emotions", "emociones", "topics", "temas"),
+    ),
+    "number": (
+        *("score", "puntuacion", "rating", "valoracion", "stars", "estrellas", "similarity", "similitud"),
+        *("grade", "nota", "target", "objetivo", "value", "valor", "price", "precio", "label", "etiqueta"),
+    ),
 }
 # What else a column of that role may hold, under names of its own.
-ALIKE: dict[Role, tuple[Role, ...]] = {"text": ("tokens",), "label": ("tags",)}
+ALIKE: dict[Role, tuple[Role, ...]] = {"text": ("tokens",), "label": ("labels", "number", "tags")}
+# The two texts of a pair by plain names, `_` left out; besides, names alike but for 1 and 2, or a and b.
+PAIRS = (
+    *(("text", "textpair"), ("premise", "hypothesis"), ("premisa", "hipotesis")),
+    *(("question", "answer"), ("pregunta", "respuesta"), ("question", "sentence"), ("query", "document")),
+    *(("consulta", "documento"), ("query", "passage"), ("question", "passage"), ("pregunta", "pasaje")),
+)
 # Columns of few values that say something else about a row.
 OTHER = frozenset(
     (
@@ -118,8 +138,8 @@ def guess(table: Table, role: Role, named: str | None = None, taken: Collection[
         return by_name
     if role in ("text", "context"):
         return _text(table, free, role)
-    if role == "label":
-        return _label(table, free)
+    if role in _HOLDS:
+        return _one_like(table, free, role)
     raise InputError(_unclear(table, role))
 
 
@@ -137,13 +157,46 @@ def listed(roles: Sequence[str], word: str) -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
+def guess_pair(
+    table: Table, first: str | None, second: str | None, taken: Collection[str] = ()
+) -> tuple[str, str]:
+    """Return the columns of the two texts of a pair: those named, else by their names, else by content.
+
+    By content they are the only two columns of texts, in file order. Raises InputError as `guess` does.
+    """
+    given = [guess(table, "text", named) for named in (first, second) if named is not None]
+    if first is not None and second is not None:
+        return given[0], given[1]
+
+    def fits(a: str, b: str) -> bool:
+        return first in (None, a) and second in (None, b)
+
+    free = [column for column in table.columns if column not in taken]
+    by_plain = {plain(column).replace("_", ""): column for column in reversed(free)}
+    alike = [
+        (name, name[:-1] + other) for name in by_plain for end, other in ("12", "ab") if name[-1:] == end
+    ]
+    for pair in (*PAIRS, *alike):
+        if all(name in by_plain for name in pair) and fits(*(by_plain[name] for name in pair)):
+            return by_plain[pair[0]], by_plain[pair[1]]
+    texts = [column for column in free if column in _lengths(table, free) and column not in given]
+    if len(texts) == 2 - len(given):
+        return (first or texts[0]), (second or texts[-1])
+    sentence = _("It is not clear which two columns of {source} hold the texts of a pair.")
+    sentence += " " + _("Name them with {flags}. There are: {all}.")
+    flags = f"{flag('text')}, {flag('text_pair')}"
+    raise InputError(sentence.format(source=table.source, flags=flags, all=", ".join(table.columns)))
+
+
 def why(column: str, role: Role) -> str:
     """Say in a few words what `guess` went by when it chose `column` for `role`."""
     if any(_by_name([column], like) is not None for like in (role, *ALIKE.get(role, ()))):
         return _("by its name")
     if column.isdigit():  # CoNLL's columns have numbers, not names
         return _("the first column") if role == "text" else _("the last column")
-    if role in ("text", "context"):
+    if role == "text_pair" and plain(column)[-1:] in ("2", "b"):
+        return _("by its name")
+    if role in ("text", "text_pair", "context"):
         return _("it holds the longest texts")
     return _("it holds few different values")
 
@@ -199,6 +252,45 @@ def _is_none(value: Any) -> bool:
     return value is None or value != value  # NaN alone differs from itself
 
 
+def number(value: Any) -> float | None:
+    """Return a cell as a finite number, None where it is blank (None, NaN, no sign).
+
+    A decimal comma is read where it can be nothing else. Raises InputError for whatever is no number.
+    """
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    text = value.strip() if isinstance(value, str) else value
+    if (
+        isinstance(text, str)
+        and re.fullmatch(r"[+-]?\d{1,3},\d{3}", text)
+        and not text.lstrip("+-").startswith("0")
+    ):
+        point, plain_ = text.replace(",", "."), text.replace(",", "")
+        sentence = _(
+            "{value!r} may be {point} or {plain}. Write it with a decimal point, or without the comma."
+        )
+        raise InputError(sentence.format(value=text, point=point, plain=plain_))
+    if isinstance(text, str) and re.fullmatch(r"[+-]?\d+,\d+", text):
+        text = text.replace(",", ".")
+    try:
+        found = float("nan" if isinstance(text, bool) else text)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        sentence = _("{value!r} is no number. Correct it, or leave the cell empty to leave the row out.")
+        raise InputError(sentence.format(value=value))
+    return found
+
+
+def are_numbers(values: Collection[Any]) -> bool:
+    """Whether all values that are there are numbers and one is."""
+    try:
+        found = [number(value) for value in values]
+    except InputError:
+        return False
+    return any(value is not None for value in found)
+
+
 def _by_name(columns: Sequence[str], role: Role) -> str | None:
     by_plain = {plain(column): column for column in reversed(columns)}
     for known in KNOWN[role]:
@@ -215,24 +307,31 @@ def _by_name(columns: Sequence[str], role: Role) -> str | None:
     return None
 
 
-def _text(table: Table, columns: Sequence[str], role: Role) -> str:
+def _lengths(table: Table, columns: Sequence[str]) -> dict[str, float]:
+    """Return the mean length of each column that holds texts of several words."""
     sample = table.rows[:: max(1, len(table.rows) // 1000)]
     lengths = {}
     for column in _without_others(columns):
         values = [row[column] for row in sample if isinstance(row[column], str) and row[column].strip()]
         if sum(len(value.split()) > 1 for value in values) > 0.3 * len(sample):
             lengths[column] = sum(map(len, values)) / len(sample)
+    return lengths
+
+
+def _text(table: Table, columns: Sequence[str], role: Role) -> str:
+    lengths = _lengths(table, columns)
     if not lengths:
         raise InputError(_unclear(table, role))
     return max(lengths, key=lambda column: lengths[column])
 
 
-def _label(table: Table, columns: Sequence[str]) -> str:
+def _one_like(table: Table, columns: Sequence[str], role: Role) -> str:
+    """Return the only column whose values can be labels, lists of labels or numbers."""
     text = _by_name(columns, "text")
     likely = [column for column in _without_others(columns) if column != text]
-    likely = [column for column in likely if _few_values([row[column] for row in table.rows])]
+    likely = [column for column in likely if _HOLDS[role]([row[column] for row in table.rows])]
     if len(likely) != 1:
-        raise InputError(_unclear(table, "label"))
+        raise InputError(_unclear(table, role))
     return likely[0]
 
 
@@ -248,6 +347,17 @@ def _few_values(values: list[Any]) -> bool:
     return 2 <= distinct <= min(MAX_LABELS, len(labels) / 2) and max(map(len, labels)) <= 100
 
 
+def _lists(values: list[Any]) -> bool:
+    return any(isinstance(value, list) for value in values)
+
+
+_HOLDS: dict[Role, Callable[[list[Any]], bool]] = {
+    "label": _few_values,
+    "labels": _lists,
+    "number": are_numbers,
+}
+
+
 def _unclear(table: Table, role: Role) -> str:
     sentences = {
         "text": _("It is not clear which column of {source} holds the text."),
@@ -255,6 +365,12 @@ def _unclear(table: Table, role: Role) -> str:
         "context": _("It is not clear which column of {source} holds the context."),
         "question": _("It is not clear which column of {source} holds the question."),
         "answers": _("It is not clear which column of {source} holds the answers."),
+        "labels": _(
+            "It is not clear which column of {source} holds the labels (columns of 0 and 1 are named with commas: "
+            "--label a,b,c)."
+        ),
+        "number": _("It is not clear which column of {source} holds the number to be learnt."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
-    return sentence.format(source=table.source, flag=flag(role), all=", ".join(table.columns))
+    field = "label" if role in ALIKE["label"] else role
+    return sentence.format(source=table.source, flag=flag(field), all=", ".join(table.columns))

@@ -28,6 +28,7 @@ PARTS = {
 
 Key = Callable[[Row], Any]
 Group = Callable[[Row], str | None]
+Strata = Callable[[Sequence[Row]], Sequence[str | None]]
 Unit = list[int]
 """The indices of the rows that share one key."""
 
@@ -40,9 +41,12 @@ def split(
     key: Key,
     group: Group,
     seed: int,
+    strata: Strata | None = None,
     together: Key | None = None,
 ) -> Splits:
-    """Return the three parts: given ones as they are, missing ones drawn from `train`, stratified by `group`.
+    """Return the three parts: given ones as they are, missing ones drawn from `train`, stratified by `strata`.
+
+    `group` is a row's gold answer, by which contradictions are counted; without `strata` it stratifies too.
 
     Rows of one `together` (by default of one `key`) lie on one side of what is drawn.
     Only `test` given: validation is drawn; only `validation`: there is no test; neither: 70/15/15 %. A class
@@ -79,7 +83,8 @@ def split(
         raise InputError(_("There are no usable rows to train on."))
     if validation is None:
         shares = [SHARE] if test is not None else [SHARE, SHARE]
-        train, *drawn = _draw(train, shares, together or key, group, seed)
+        kinds = strata(train) if strata else [group(row) for row in train]
+        train, *drawn = _draw(train, shares, together or key, kinds, seed)
         validation = drawn[0]
         test = drawn[1] if test is None else test
         sentence = _("Drawn by seed {seed}: {train} rows to train, {validation} for validation.")
@@ -160,7 +165,9 @@ def _contradictions(rows: Sequence[Row], key: Key, group: Group) -> list[str]:
     return [sentence.format(count=count)] if count else []
 
 
-def _draw(rows: list[Row], shares: Sequence[float], key: Key, group: Group, seed: int) -> list[list[Row]]:
+def _draw(
+    rows: list[Row], shares: Sequence[float], key: Key, kinds: Sequence[str | None], seed: int
+) -> list[list[Row]]:
     """Return the rest and one part a share, drawn class by class."""
     units: dict[Any, Unit] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -168,7 +175,7 @@ def _draw(rows: list[Row], shares: Sequence[float], key: Key, group: Group, seed
     classes: dict[str, list[Unit]] = defaultdict(list)
     for unit_key in sorted(units, key=lambda unit_key: _lot(seed, unit_key)):
         unit = units[unit_key]
-        classes[str(group(rows[unit[0]]))].append(unit)
+        classes[str(kinds[unit[0]])].append(unit)
 
     parts: list[Unit] = [[] for _part in (1.0, *shares)]
     carried = [0.0 for _share in shares]  # what rounding left over, so that many small classes add up too

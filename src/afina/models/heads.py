@@ -17,6 +17,18 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     return backbone(**{name: tensors[name] for name in wanted if name in tensors and name in known})[0]
 
 
+def logits(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what an `AutoModelForSequenceClassification` says of each row [rows, answers], in float32.
+
+    Segment ids go only to a model that tells segments apart: RoBERTa has an embedding for one, GPT-2 would take
+    them for words.
+    """
+    wanted = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        wanted.append("token_type_ids")
+    return model(**{name: tensors[name] for name in wanted if name in tensors}).logits.float()
+
+
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
     for path in ("cls.predictions", "lm_head", "cls", "generator_lm_head"):

@@ -34,7 +34,7 @@ def _front_matter(record: Record, library: str) -> str:
     data = Path(str(record.settings.get("data") or record.path.name)).name
     results = [
         EvalResult(
-            task_type=record.task.pipeline_tag,
+            task_type=record.about.pipeline,
             dataset_type=data,
             dataset_name=data,
             dataset_split=record.part,
@@ -49,7 +49,7 @@ def _front_matter(record: Record, library: str) -> str:
         language=_languages(record),
         license="unknown",  # the Hub's own word where nobody has chosen one
         library_name=library,
-        pipeline_tag=record.task.pipeline_tag,
+        pipeline_tag=record.about.pipeline,
         base_model=_base_model(record),
         tags=["afina", *([record.results["method"]] if record.results.get("method") else [])],
         model_name=record.path.resolve().name if results else None,

@@ -11,10 +11,11 @@ from afina.messages.numbers import number
 from afina.report.record import Record
 
 CHARTED = (
-    *("accuracy", "mcc", "weighted_f1", "positive_f1"),
+    *("accuracy", "mcc", "weighted_f1", "positive_f1", "macro_f1", "samples_f1", "pearson"),
     *("exact_match", "has_answer_f1", "entity_precision", "entity_recall"),
 )
 BINS = 120
+DOTS = 800
 
 
 class Axis(NamedTuple):
@@ -174,6 +175,32 @@ def _smooth(steps: list[dict[str, Any]]) -> list[tuple[float, float]]:
 
 def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Answers against true numbers on one scale: points in per cent, y from the top."""
+
+    x: Axis
+    y: Axis
+    points: list[tuple[float, float]]
+
+
+def scatter(record: Record) -> Scatter | None:
+    """Return the chart of at most `DOTS` answers against the true numbers; None where answers are no numbers."""
+    if not record.details.get("numbers"):
+        return None
+    pairs = [
+        (float(row["label"]), float(row["prediction"]))
+        for row in record.predictions()
+        if row["error"] is not None
+    ]
+    pairs = pairs[:: math.ceil(len(pairs) / DOTS) or 1]
+    if not pairs:
+        return None
+    ends = [number for pair in pairs for number in pair]
+    x, y = Axis.over(ends, 9, 98), Axis.over(ends, 100, 0)
+    return Scatter(x, y, [(x.at(gold), y.at(answer)) for gold, answer in pairs])
 
 
 @dataclass(frozen=True)

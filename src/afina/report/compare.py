@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report import page
 from afina.report.charts import Axis, Dot, Dots
-from afina.report.words import SHORT, name
+from afina.report.record import task
+from afina.report.words import short
 
 COSTS = {
     "trained_weights": N_("Weights trained"),
@@ -45,8 +47,9 @@ def write(run: Path) -> Path:
     )
     metric = next(iter(lines[0]["scores"])) if lines else None
     several = len({line["model"] for line in lines if line["model"]}) > 1
+    about = task(result["task"], result["task_settings"]).about()
     for line in result["rows"]:
-        line["name"] = name(SHORT, line["method"]) + (
+        line["name"] = short(about, line["method"]) + (
             f" ({line['model']})" if several and line["model"] else ""
         )
     text = (
@@ -62,6 +65,7 @@ def write(run: Path) -> Path:
             names={_called(line, several): line["name"] for line in result["rows"]},
             title=run.name,
             shell=shlex.quote,
+            short=partial(short, about),
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
         )
     )

@@ -1,14 +1,17 @@
 """What a command prints for a person when its work is done: one function a verb; tabs part the columns."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
-from afina.report.words import METRICS, SHORT, SYSTEMS, name
+from afina.report.record import saved_task, task
+from afina.report.words import METRICS, name, short, system
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1, "latency_ms": 1}
@@ -27,7 +30,7 @@ def finetune(result: dict[str, Any]) -> None:
 
 def compare(result: dict[str, Any]) -> None:
     """Print the table of a comparison, what the tests show, and the recommendation."""
-    lines = result["rows"]
+    lines, words = result["rows"], task(result["task"], result["task_settings"]).about()
     metric = next((next(iter(line["scores"])) for line in lines if line["scores"]), "")
     several = len({line["model"] for line in lines if line["model"]}) > 1
     table = Table(
@@ -49,7 +52,7 @@ def compare(result: dict[str, Any]) -> None:
             *(number(line[key], digits) if line[key] is not None else "–" for key, digits in COSTS.items()),
         ]
         model = f" ({line['model']})" if several and line["model"] else ""
-        table.add_row(name(SHORT, line["method"]) + model, *cells)
+        table.add_row(short(words, line["method"]) + model, *cells)
     Console().print(table)
     print(result["recommendation"]["why"])
     print(_("The report: {path}/report.html").format(path=result["run"]))
@@ -61,12 +64,16 @@ def evaluate(result: dict[str, Any]) -> None:
 
 
 def predict(answers: list[dict[str, Any]]) -> None:
-    """Print one line an input: the answer and how sure the model is."""
+    """Print one line an input: the answer and how sure the model is, or a number as it is."""
     for answer in answers:
-        sure = answer.get("probability", answer.get("score"))
-        told = answer["prediction"]
-        told = (in_words(told) or "–") if isinstance(told, list) else told or _("(no answer)")
-        print(f"{told}\t{number(sure, 3)}")
+        told, sure = answer["prediction"], answer.get("probability", answer.get("score"))
+        print(*([number(told, 3)] if isinstance(told, float) else [_told(told), number(sure, 3)]), sep="\t")
+
+
+def _told(prediction: Any) -> str:
+    if isinstance(prediction, list):
+        return "; ".join(each if isinstance(each, str) else in_words([each]) for each in prediction) or "–"
+    return prediction or _("(no answer)")
 
 
 def pretrain(result: dict[str, Any]) -> None:
@@ -104,14 +111,15 @@ def _scores(result: dict[str, Any]) -> None:
     table.add_column(_("model"), justify="right")
     table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)
     rivals = {rival: scores[part] for rival, scores in result["baselines"].items() if scores.get(part)}
+    words = saved_task(Path(result["run"]), result["task"]).about()
     for rival in rivals:
-        table.add_column(name(SHORT, rival), justify="right")
+        table.add_column(short(words, rival), justify="right")
     for metric in ours:
         mine, *theirs = (_cell(each.get(metric)) for each in (ours, *rivals.values()))
         table.add_row(name(METRICS, metric), mine, _range(ours[metric]), *theirs)
     Console().print(table)
     for gap in result["details"]["differences"].get(part, []):
-        print(difference(gap))
+        print(difference(words, gap))
     if unseen := (result["details"].get(part) or {}).get("unseen"):
         print(
             _("Labels that training never saw, so each counts as an error: {labels}.").format(
@@ -120,7 +128,7 @@ def _scores(result: dict[str, Any]) -> None:
         )
 
 
-def difference(gap: dict[str, Any]) -> str:
+def difference(about: About, gap: dict[str, Any]) -> str:
     """Say in plain words how the model compares with one baseline."""
     words = {
         "better": _("The model is better than {name} by {value} ({range})."),
@@ -132,7 +140,7 @@ def difference(gap: dict[str, Any]) -> str:
     )
     sign = -1 if gap["decision"] == "worse" else 1
     low, high = sorted((sign * gap["low"], sign * gap["high"]))
-    return words[gap["decision"]].format(name=name(SYSTEMS, gap["b"]), value=value, range=interval(low, high))
+    return words[gap["decision"]].format(name=system(about, gap["b"]), value=value, range=interval(low, high))
 
 
 def _cell(score: dict[str, Any] | None) -> str:

@@ -32,6 +32,8 @@ def write(run: Path) -> Path:
             dots=charts.dots(record),
             curves=[(curve, charts.describe(curve)) for curve in charts.curves(record)],
             confusion=charts.confusion(record),
+            scatter=charts.scatter(record),
+            names={system: words.short(record.about, system) for system in record.systems},
             wrong=wrong,
             right=right,
             address=record.address,
@@ -47,8 +49,16 @@ def write(run: Path) -> Path:
 
 
 def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the wrong and the right answers that the model was surest of, the surest first."""
+    """Return the wrong and the right answers that the model was surest of, the surest first.
+
+    Of numbers, the answers that are furthest off, and the closest.
+    """
     rows = list(record.predictions())
+    off = [row for row in rows if row["error"] is not None]
+    if off:
+        far = heapq.nlargest(EXAMPLES, off, key=lambda row: (row["error"], -row["row"]))
+        return far, heapq.nsmallest(EXAMPLES, off, key=lambda row: (row["error"], row["row"]))
+    rows = [row for row in rows if row["probability"] is not None]
     found = []
     # A row without any entity, rightly left alone, shows nothing.
     rows = [row for row in rows if not row["label"] == row["prediction"] == NOTHING]

@@ -6,14 +6,18 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from afina.core import Task
+from afina.core import About, Task
 from afina.errors import InputError
 from afina.messages import _
 from afina.names import find, known
 from afina.train.track import read
+
+FIGURES = ("probability", "score", "probability_of_label", "error")
+NONE = "[]"  # how a cell says that a row has no labels
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,15 @@ class Record:
         """The model that the run began from."""
         return self.results.get("model") or self.settings.get("model")
 
+    @cached_property
+    def task(self) -> Task:
+        """The task that was learnt."""
+        return saved_task(self.path, self.results.get("task") or str(self.settings.get("task")))
+
     @property
-    def task(self) -> type[Task]:
-        """The class of the task that was learnt; classification where the run does not say."""
-        name = self.results.get("task") or self.settings.get("task")
-        return find("tasks", name if name in known("tasks") else "classification")
+    def about(self) -> About:
+        """The task's words."""
+        return self.task.about()
 
     @property
     def unit(self) -> str:
@@ -122,7 +130,7 @@ class Record:
         return [str(label) for label in confusion.get("labels") or self.details.get("per_class") or []]
 
     def predictions(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `predictions.csv` that say how sure the model was, and whether they are `right`.
+        """Yield the rows of `predictions.csv`, and whether they are `right`; figures as floats, None where there is none.
 
         The probability may be called `score`; an empty label or prediction is the answer that there is none.
         """
@@ -132,20 +140,32 @@ class Record:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses texts above 128 KiB
         with file.open(encoding="utf-8-sig", newline="") as stream:
             for index, row in enumerate(csv.DictReader(stream), 1):
-                sure = row.get("probability") or row.get("score")
-                answered = row.get("label") is not None and row.get("prediction") is not None
-                if sure and answered and ((row["label"] and row["prediction"]) or "right" in row):
-                    of_label = row.get("probability_of_label")
-                    same = row["label"] == row["prediction"]
-                    yield {
-                        **row,
-                        "row": index,
-                        "text": row.get("text") or row.get("context") or "",
-                        "question": row.get("question") or "",
-                        "right": row["right"] == "True" if "right" in row else same,
-                        "probability": float(sure),
-                        "probability_of_label": float(of_label) if of_label else None,
-                    }
+                if row.get("label") is None or row.get("prediction") is None:
+                    continue
+                told = {name: "" if row[name] == NONE else row[name] for name in ("label", "prediction")}
+                figures = {name: float(row[name]) if row.get(name) else None for name in FIGURES}
+                figures["probability"] = (
+                    figures["probability"] if row.get("probability") else figures["score"]
+                )
+                yield {
+                    **row,
+                    **told,
+                    **figures,
+                    "row": index,
+                    "text": row.get("text") or row.get("context") or "",
+                    "question": row.get("question") or "",
+                    "right": row["right"] == "True" if "right" in row else row["label"] == row["prediction"],
+                }
+
+
+def task(name: str, settings: dict[str, Any]) -> Task:
+    """Return the task of that name as it was saved; classification where there is none of that name."""
+    return find("tasks", name).of(settings) if name in known("tasks") else find("tasks", "classification")()
+
+
+def saved_task(run: Path, name: str) -> Task:
+    """Return a run's task, `name`, as it was saved with the weights; with its defaults where none are."""
+    return task(name, _parse(run / "best" / "afina.json", json.loads).get("task_settings") or {})
 
 
 def _known(figures: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

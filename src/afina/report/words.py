@@ -1,7 +1,9 @@
 """What the figures mean, in sentences that a student understands."""
 
+import json
 from typing import Any, NamedTuple
 
+from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, p_value
@@ -9,42 +11,11 @@ from afina.report.record import Record
 
 SYSTEMS = {
     "model": N_("the fine-tuned model"),
-    "tfidf": N_("TF-IDF with logistic regression"),
-    "majority": N_("the majority class"),
-    "most_frequent_tag": N_("the most frequent tag of each word"),
     "random_weights": N_("the same model with random weights"),
-    "tfidf_span": N_("the sliding window with TF-IDF"),
-    "no_answer": N_("never answering"),
 }
 SHORT = {
     "model": N_("Model"),
-    "tfidf": N_("TF-IDF"),
-    "majority": N_("Majority"),
-    "most_frequent_tag": N_("Tag per word"),
     "random_weights": N_("Random weights"),
-    "tfidf_span": N_("Sliding TF-IDF"),
-    "no_answer": N_("No answer"),
-}
-BASELINES = {
-    "tfidf": N_(
-        "TF-IDF with logistic regression counts words, gives rare ones more weight and draws a straight line "
-        "between the labels. It trains in seconds and is hard to beat on long texts."
-    ),
-    "majority": N_(
-        "The majority class always answers the most frequent label of the training rows: what one gets "
-        "without reading the text."
-    ),
-    "tfidf_span": N_(
-        "The sliding window marks the words of the text around which most words of the question stand, rare words "
-        "counting more. How far it looks and how much it marks is chosen on training questions."
-    ),
-    "no_answer": N_(
-        "Never answering says of every question that the text holds no answer: right where it holds none."
-    ),
-    "most_frequent_tag": N_(
-        "Each word gets the tag that it had most often in the training rows, whatever stands around it; words never "
-        "seen get the most frequent tag of all."
-    ),
 }
 METRICS = {
     "entity_f1": N_("entity F1"),
@@ -66,6 +37,15 @@ METRICS = {
     "has_answer_f1": N_("F1 where there is an answer"),
     "has_answer_exact_match": N_("exact match where there is an answer"),
     "no_answer_accuracy": N_("no answer, rightly"),
+    "micro_f1": N_("micro-F1"),
+    "micro_precision": N_("micro precision"),
+    "micro_recall": N_("micro recall"),
+    "samples_f1": N_("F1 by row (samples)"),
+    "subset_accuracy": N_("rows with exactly the right labels"),
+    "spearman": N_("Spearman correlation"),
+    "pearson": N_("Pearson correlation"),
+    "rmse": N_("root mean squared error (RMSE)"),
+    "mae": N_("mean absolute error (MAE)"),
 }
 MEANINGS = {
     "entity_f1": N_(
@@ -99,6 +79,25 @@ MEANINGS = {
     "has_answer_f1": N_("F1 over the questions that the text answers."),
     "has_answer_exact_match": N_("Exact match over the questions that the text answers."),
     "no_answer_accuracy": N_("Of the questions that the text does not answer, the share left unanswered."),
+    "micro_f1": N_(
+        "F1 over all answers of all labels together, so that a frequent label counts more than a rare one."
+    ),
+    "micro_precision": N_("Of all labels given, the share that is right."),
+    "micro_recall": N_("Of all labels that the rows have, the share found."),
+    "samples_f1": N_(
+        "F1 of each row's labels, plain mean over the rows; a row that has no label and gets none counts 1."
+    ),
+    "subset_accuracy": N_("The share of rows that got all their labels and no other."),
+    "spearman": N_(
+        "How far the answers put the rows into the right order: 1 is the same order, 0 none, -1 the reverse."
+    ),
+    "pearson": N_("How close answers and truth come to one straight line: 1 is perfect, 0 is no relation."),
+    "rmse": N_(
+        "The size of the errors, in the unit of the numbers, large errors counting more. Lower is better."
+    ),
+    "mae": N_(
+        "The mean distance of the answers from the truth, in the unit of the numbers. Lower is better."
+    ),
 }
 OUTCOMES = {
     "exact": N_("word for word"),
@@ -107,18 +106,9 @@ OUTCOMES = {
     "missed": N_("no answer, though there is one"),
     "invented": N_("an answer, though there is none"),
 }
-KINDS = {
-    "text-classification": N_("A text classifier that was fine-tuned with afina."),
-    "question-answering": N_("A model that marks the answer to a question in a text, fine-tuned with afina."),
-}
 # What is counted where it is not the row: `unit` among the details of a part says so.
 UNITS = {"rows": N_("Rows"), "entities": N_("Entities"), "words": N_("Words")}
 OF_WORDS = MEANINGS | {"accuracy": N_("The share of words with the right label.")}
-LABELS = {
-    "rows": N_("It gives a text one of {n} labels:"),
-    "entities": N_("It marks entities of {n} kinds:"),
-    "words": N_("It gives each word one of {n} labels:"),
-}
 BY_LABEL = {
     "rows": N_(
         "Precision: of the rows given this label, the share that has it. Recall: of the rows that have it, the share "
@@ -171,6 +161,16 @@ def name(names: dict[str, str], key: str) -> str:
     return _(names[key]) if key in names else key.replace("_", " ")
 
 
+def system(about: About, key: str) -> str:
+    """Return what the model or a baseline is called in a sentence."""
+    return _(about.rivals[key].name) if key in about.rivals else name(SYSTEMS, key)
+
+
+def short(about: About, key: str) -> str:
+    """Return what the model or a baseline is called in a table."""
+    return _(about.rivals[key].short) if key in about.rivals else name(SHORT, key)
+
+
 def capital(text: str) -> str:
     """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
@@ -188,7 +188,7 @@ def verdict(record: Record) -> Verdict:
     for decision, tone in (("worse", "bad"), ("no difference shown", "even")):
         for test in tests:
             if test["decision"] == decision:
-                rival = name(SYSTEMS, test["b"])
+                rival = system(record.about, test["b"])
                 title = (
                     _("A baseline wins: {baseline} is better than the model.")
                     if tone == "bad"
@@ -205,7 +205,7 @@ def verdict(record: Record) -> Verdict:
         return Verdict(
             "good",
             _("The model is better than every baseline that was run."),
-            f"{_nearest(tests[0])} {_measured(tests[0])}",
+            f"{_nearest(record, tests[0])} {_measured(tests[0])}",
         )
     if not rivals:
         return Verdict(
@@ -213,7 +213,7 @@ def verdict(record: Record) -> Verdict:
             _("No baseline was run."),
             _("So nothing says whether a simpler way would have been as good."),
         )
-    best = name(SYSTEMS, rivals[0])
+    best = system(record.about, rivals[0])
     if record.value(record.systems[rivals[0]]) >= record.value(record.scores):
         title = _("{baseline} scores as high as the model, or higher.").format(baseline=capital(best))
         return Verdict("bad", title, _("No paired test of the difference was recorded."))
@@ -224,18 +224,18 @@ def verdict(record: Record) -> Verdict:
     )
 
 
-def difference(test: dict[str, Any]) -> str:
+def difference(record: Record, test: dict[str, Any]) -> str:
     """Return one paired difference in words."""
     sentence = {
         "better": _("{model} is better than {baseline}."),
         "worse": _("{model} is worse than {baseline}."),
     }.get(test["decision"], _("Between {model} and {baseline} no difference is shown."))
-    said = sentence.format(model=name(SYSTEMS, test["a"]), baseline=name(SYSTEMS, test["b"]))
+    said = sentence.format(model=system(record.about, test["a"]), baseline=system(record.about, test["b"]))
     return f"{capital(said)} {_measured(test)}"
 
 
-def _nearest(test: dict[str, Any]) -> str:
-    return _("The nearest is {baseline}.").format(baseline=name(SYSTEMS, test["b"]))
+def _nearest(record: Record, test: dict[str, Any]) -> str:
+    return _("The nearest is {baseline}.").format(baseline=system(record.about, test["b"]))
 
 
 def _measured(test: dict[str, Any]) -> str:
@@ -301,6 +301,20 @@ def weakest(record: Record, count: int = 3) -> list[str]:
     classes = ranked(record)
     few = classes[: min(count, len(classes) // 2)]
     return [f"{label} ({number(figures.get('f1'), 2)})" for label, figures in few]
+
+
+def example(record: Record) -> str | dict[str, str]:
+    """Return what the model may be asked, a text or a row of texts."""
+    inputs = record.task.inputs
+    return _("your text") if len(inputs) == 1 else dict.fromkeys(inputs, "…")
+
+
+def call(record: Record) -> str:
+    """Return the line of Python that asks transformers' pipeline, `classify`."""
+    about, length = record.about, record.get("details", "data", "length", "max_length")
+    given = [json.dumps(example(record), ensure_ascii=False), "truncation=True"]
+    given += ([f"max_length={length}"] if length else []) + ([about.options] if about.options else [])
+    return f"classify({', '.join(given)})" + (f"  # {about.reading}" if about.reading else "")
 
 
 def lengths(record: Record) -> list[str]:

@@ -36,15 +36,20 @@ class Pair(NamedTuple):
     difference: Difference
 
 
-def system(watch: Watch, answers: Sequence[Sequence[Any]], rows: Sequence[Row]) -> System:
-    """Return the metric of the answers [seeds, rows] and its grouped jackknife (Shao & Tu 1995, chapter 2)."""
+def system(watches: Sequence[Watch], answers: Sequence[Sequence[Any]], rows: Sequence[Row]) -> System:
+    """Return the metric of the answers [seeds, rows], one watch a seed, and its grouped jackknife (Shao & Tu 1995, chapter 2)."""
     groups = min(GROUPS, len(rows))
     group = np.random.default_rng(SEED).permutation(len(rows)) % groups
     left = [np.flatnonzero(group != each).tolist() for each in range(groups)]
-    values = np.array([watch(each, rows)[1] for each in answers])
+    values = np.array([watch(each, rows)[1] for watch, each in zip(watches, answers, strict=True)])
     without = np.array(
         [
-            np.mean([watch([each[i] for i in kept], [rows[i] for i in kept])[1] for each in answers])
+            np.mean(
+                [
+                    watch([each[i] for i in kept], [rows[i] for i in kept])[1]
+                    for watch, each in zip(watches, answers, strict=True)
+                ]
+            )
             for kept in left
         ]
     )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
-from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
+from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
@@ -19,6 +19,25 @@ if TYPE_CHECKING:
 ARTICLES = 10  # titles; with fewer a draw by title would be too coarse, and paragraphs are kept together
 TOKENS_AT_ONCE = 16_384  # that go through the model when it answers, padding counted
 YES = ("true", "1", "1.0", "yes", "sí", "si")
+
+
+RIVALS = {
+    "tfidf_span": Rival(
+        N_("Sliding TF-IDF"),
+        N_("the sliding window with TF-IDF"),
+        N_(
+            "The sliding window marks the words of the text around which most words of the question stand, rare words "
+            "counting more. How far it looks and how much it marks is chosen on training questions."
+        ),
+    ),
+    "no_answer": Rival(
+        N_("No answer"),
+        N_("never answering"),
+        N_(
+            "Never answering says of every question that the text holds no answer: right where it holds none."
+        ),
+    ),
+}
 
 
 class ExtractiveQa(Task):
@@ -34,7 +53,6 @@ class ExtractiveQa(Task):
     head: ClassVar[str] = "AutoModelForQuestionAnswering"
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     gold: ClassVar[tuple[str, ...]] = ("answers", "answer_start")
-    pipeline_tag: ClassVar[str] = "question-answering"
 
     question: str | None = setting(None, N_("Column that holds the question (default: guessed and said)."))
     context: str | None = setting(
@@ -70,8 +88,8 @@ class ExtractiveQa(Task):
     def choose_columns(self, table: Table) -> ExtractiveQa:
         from afina.data.columns import guess, named_like
 
-        question = guess(table, "question", self.question)
-        context = guess(table, "context", self.context, taken=[question])
+        task = self.choose_inputs(table)
+        question, context = task.question or "", task.context or ""
         start = named_like(table, "answer_start", self.answer_start)
         answers = guess(table, "answers", self.answers, taken=[question, context, start or ""])
         if len({question, context, answers}) < 3:
@@ -84,8 +102,22 @@ class ExtractiveQa(Task):
             self.title is None and len({row[title] for row in table.rows if title}) < ARTICLES
         ):
             title = None
+        return task.replace(answers=answers, answer_start=start, title=title)
+
+    def choose_inputs(self, table: Table) -> ExtractiveQa:
+        from afina.data.columns import guess
+
+        question = guess(table, "question", self.question)
         return self.replace(
-            question=question, context=context, answers=answers, answer_start=start, title=title
+            question=question, context=guess(table, "context", self.context, taken=[question])
+        )
+
+    def about(self) -> About:
+        return About(
+            N_("A model that marks the answer to a question in a text, fine-tuned with afina."),
+            "" if self.unanswerable else About().limit,
+            rivals=RIVALS,
+            pipeline="question-answering",
         )
 
     def clean(self, row: Row) -> Row | None:

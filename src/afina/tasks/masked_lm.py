@@ -31,7 +31,6 @@ class MaskedLm(Task):
     head: ClassVar[str] = "AutoModelForPreTraining"
     direction: ClassVar[int] = -1
     gold: ClassVar[tuple[str, ...]] = ()
-    pipeline_tag: ClassVar[str] = "fill-mask"
 
     text: str | None = setting(None, N_("Column that holds the text."))
     nsp: bool = setting(True, N_("Also learn whether the second segment follows the first."))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator
 
-from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
+from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.scoring import entities as spans_of
@@ -27,6 +27,25 @@ NOTHING = "–"
 SHOWN = 60  # characters of a wrong value in a message
 
 
+RIVALS = {
+    "majority": Rival(
+        N_("Majority"),
+        N_("the most frequent tag"),
+        N_(
+            "The most frequent tag of the training rows for every word: what one gets without reading the text."
+        ),
+    ),
+    "most_frequent_tag": Rival(
+        N_("Tag per word"),
+        N_("the most frequent tag of each word"),
+        N_(
+            "Each word gets the tag that it had most often in the training rows, whatever stands around it; words never "
+            "seen get the most frequent tag of all."
+        ),
+    ),
+}
+
+
 class TokenLabels(Task):
     """Give each word one of the tags that the training rows have, at its first sub-token; the others are ignored.
 
@@ -37,7 +56,6 @@ class TokenLabels(Task):
     """
 
     head: ClassVar[str] = "AutoModelForTokenClassification"
-    pipeline_tag: ClassVar[str] = "token-classification"
 
     text: str | None = setting(None, N_("Column that holds the text (default: guessed and said)."))
     label: str | None = setting(None, N_("Column that holds the label (default: guessed and said)."))
@@ -66,25 +84,46 @@ class TokenLabels(Task):
         from afina.data.columns import guess, named_like
         from afina.data.spans import is_entities
 
-        numbered = [column for column in table.columns if column.isdigit()]
+        numbered = _numbered(table)
         label = named_like(table, "tags", self.label) or (numbered[-1] if len(numbered) > 1 else None)
         values = [row[label] for row in table.rows if row[label]] if label else []
         if label is None or not values or not isinstance(values[0], list):
             raise InputError(_unfit(table, label))
         if is_entities(values[0]):
-            return self.replace(
-                text=guess(table, "text", self.text, taken=[label]), label=label, kind="entities"
-            )
-        text = named_like(table, "tokens", self.text) or (numbered[0] if numbered else None)
-        if text == label:
+            text = guess(table, "text", self.text, taken=[label])
+            return self.replace(text=text, label=label, kind="entities")
+        tokens = named_like(table, "tokens", self.text) or (numbered[0] if numbered else None)
+        if tokens == label:
             raise InputError(
                 _(
                     "Column '{column}' cannot be both text and label. Name two with --text and --label."
-                ).format(column=text)
+                ).format(column=tokens)
             )
-        if text is None or not any(isinstance(row[text], list) for row in table.rows):
+        if tokens is None or not any(isinstance(row[tokens], list) for row in table.rows):
             raise InputError(_unfit(table, label))
-        return self.replace(text=text, label=label, kind=self.kind or self._kind(values))
+        return self.replace(text=tokens, label=label, kind=self.kind or self._kind(values))
+
+    def choose_inputs(self, table: Table) -> TokenLabels:
+        """Return a copy that knows the column of tokens, of texts where there is none."""
+        from afina.data.columns import guess, named_like
+
+        tokens = named_like(table, "tokens", self.text) or next(iter(_numbered(table)), None)
+        if tokens is None or not any(isinstance(row[tokens], list) for row in table.rows):
+            return self.replace(text=guess(table, "text", self.text))
+        return self.replace(text=tokens)
+
+    def about(self) -> About:
+        return About(
+            N_("A tagger of words that was fine-tuned with afina."),
+            N_(
+                "It knows only what it learnt to mark, also where other labels would fit; a high probability is no proof."
+            ),
+            N_("It marks entities of {n} kinds:")
+            if self.kind == "entities"
+            else N_("It gives each word one of {n} labels:"),
+            RIVALS,
+            pipeline="token-classification",
+        )
 
     def _kind(self, rows: Sequence[list[Any]]) -> str:
         from afina.data.conll import TAG
@@ -213,8 +252,11 @@ class TokenLabels(Task):
         }
 
     def group(self, row: Row) -> str | None:
+        return " ".join(self._gold(row))
+
+    def strata(self, rows: Sequence[Row]) -> list[str | None]:
         """Keep rows with and without entities in proportion: their labels are too many combinations."""
-        return str(bool(row["entities"])) if self.kind == "entities" else None
+        return [str(bool(row["entities"])) if self.kind == "entities" else None for row in rows]
 
     def counted(self, row: Row) -> list[str]:
         return [one[2] for one in row["entities"]] if self.kind == "entities" else row["tags"]
@@ -436,6 +478,11 @@ def _tags(value: Any, words: int, column: str | None) -> list[str]:
     if None in found:
         raise InputError(_("token {n} has no tag.").format(n=found.index(None) + 1))
     return [tag for tag in found if tag is not None]
+
+
+def _numbered(table: Table) -> list[str]:
+    """Return the columns of CoNLL, which have numbers for names."""
+    return [column for column in table.columns if column.isdigit()]
 
 
 def _on_text(chunks: Iterable[tuple[int, int, str]], words: Sequence[Sequence[int]]) -> list[list[Any]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from afina.messages import _
 from afina.models.find import find as find_model
 from afina.models.load import load_tokenizer
 from afina.names import find
+from afina.train.atomic import write_text
 from afina.train.folder import fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
@@ -54,6 +55,15 @@ class Bundle:
         self.method.save(self.model, folder, self.base.model if self.base else None)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
+        self._save_about(folder)
+
+    def tune(self, rows: Sequence[Row], folder: Path) -> "Bundle":
+        """Return the bundle with its task tuned on validation `rows`, and note it in `folder`, where it lies."""
+        tuned = replace(self, task=self.task.tune(self.answers(rows), rows))
+        tuned._save_about(folder)
+        return tuned
+
+    def _save_about(self, folder: Path) -> None:
         about = {
             "task": _name(self.task),
             "method": _name(self.method),
@@ -62,7 +72,7 @@ class Bundle:
             "task_settings": self.task.model_dump(mode="json"),
             "method_settings": self.method.model_dump(mode="json"),
         }
-        (folder / FILE).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_text(folder / FILE, json.dumps(about, indent=1, ensure_ascii=False))
 
     @classmethod
     def load(cls, folder: Path) -> "Bundle":
@@ -83,8 +93,8 @@ class Bundle:
         model = method.load(folder, task.head, task.config(), None if method.whole else _find(base, folder))
         return cls(model.eval(), tokenizer, task, method, length, base=base)
 
-    def predict(self, texts: Iterable[str | Row]) -> list[dict[str, Any]]:
-        """Return the task's answer to each text (or row with the task's inputs), in input order.
+    def predict(self, texts: Iterable[Any]) -> list[dict[str, Any]]:
+        """Return the task's answer to each text (or what else `Task.ask` takes), in input order.
 
         One text or row alone counts as a list of one. Raises InputError for what is neither, and where a row lacks
         one of the inputs.

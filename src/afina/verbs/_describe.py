@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from afina.core import Row, Splits
 from afina.messages import _
 from afina.messages.numbers import number, plain
-from afina.verbs._prepare import Prepared, roles
+from afina.verbs._prepare import Prepared
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,10 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": {name: len(rows) for name, rows in named.items()},
         "labels": labels,
-        "columns": {role: getattr(task, role) for role in roles(task) if getattr(task, role)},
+        "columns": {
+            role: columns[0] if len(columns) == 1 else list(columns)
+            for role, columns in task.columns().items()
+        },
         "notes": notes,
         "length": length,
     }

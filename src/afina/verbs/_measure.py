@@ -71,13 +71,19 @@ def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequ
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
     write_text(file, text.getvalue())
 
 
 def cell(value: Any) -> Any:
-    """Return a value as a cell of a CSV: lists and objects as JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+    """Return a value as a cell of a CSV: labels as `a;b`, as they are read, other lists and objects as JSON."""
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(each, str) and ";" not in each for each in value)
+    ):
+        return ";".join(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
 
 
 def _difference(

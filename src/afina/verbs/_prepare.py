@@ -1,6 +1,6 @@
 """From the person's files to clean, split rows of a task: what every verb with data begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from afina.core import Row, Splits, Table, Task
 from afina.errors import InputError
 from afina.messages import _
+from afina.settings import Settings, flag
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,24 @@ def prepare(
         parts = list(by_column(table) or parts)
     elif column := split_column(table):
         notes.append(_("Column '{column}' is not used to split: the parts are files.").format(column=column))
+    others: dict[int, Table] = {}
     for place, file in ((1, validation), (2, test)):
         if file is not None:
-            other = read(file, offline=offline)
-            notes += other.notes
-            _same_columns(task, table, other, file)
-            parts[place] = other.rows
-    cleaned = [None if part is None else clean(task, part, notes) for part in parts]
+            others[place] = read(file, offline=offline)
+            notes += others[place].notes
+            _same_columns(task, table, others[place], file)
+            parts[place] = others[place].rows
+    tables = [table, others.get(1, table), others.get(2, table)]
+    cleaned = [
+        None if part is None else clean(task, part, source, notes)
+        for part, source in zip(parts, tables, strict=True)
+    ]
     for part, file in ((cleaned[1], validation), (cleaned[2], test)):
         if file is not None and not part:
             raise InputError(nothing_usable(task, file))
     splits = split(
         cleaned[0] or [], cleaned[1], cleaned[2],
-        key=task.key, group=task.group, seed=seed, together=task.together,
+        key=task.key, group=task.group, strata=task.strata, together=task.together, seed=seed,
     )  # fmt: skip
     task.check(splits)
     return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
@@ -59,8 +65,8 @@ def guessed(asked: Task, task: Task) -> list[str]:
     """Say which columns of `task` were guessed: those that nobody `asked` for."""
     return [
         taken(column, role)
-        for role in roles(task)
-        if getattr(asked, role) is None and (column := getattr(task, role))
+        for role, (column, *more) in task.columns().items()
+        if not more and getattr(asked, role) is None
     ]
 
 
@@ -73,29 +79,38 @@ def taken(column: str, role: str) -> str:
     )
 
 
-def clean(task: Task, rows: Sequence[Row], notes: list[str]) -> list[Row]:
-    """Return the rows the task can use, and note how many it cannot; InputError with the row's number."""
+def clean(task: Task, rows: Sequence[Row], table: Table, notes: list[str]) -> list[Row]:
+    """Return the rows the task can use, and note how many it cannot; `table` is where they come from."""
     from afina.data.columns import listed
 
     kept = []
-    for number, row in enumerate(rows, 1):
+    for row in rows:
         try:
-            kept.append(task.clean(row))
+            cleaned = task.clean(row)
         except InputError as error:
-            raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
-    found = [row for row in kept if row is not None]
-    if len(found) < len(rows):
+            number = next(n for n, other in enumerate(table.rows, 1) if other is row)
+            sentence = _("{source}, row {number}: {error}")
+            raise InputError(sentence.format(source=table.source, number=number, error=error)) from None
+        if cleaned is not None:
+            kept.append(cleaned)
+    if len(kept) < len(rows):
         columns = listed(needed(task), _("or"))
         notes.append(
-            _("{n} rows without {columns} were left out.").format(n=len(rows) - len(found), columns=columns)
+            _("{n} rows without {columns} were left out.").format(n=len(rows) - len(kept), columns=columns)
         )
-    notes += task.remarks(rows, found)
+    notes += task.remarks(rows, kept)
+    return kept
+
+
+def named(own: Settings, roles: Collection[str]) -> dict[str, str]:
+    """Return by role the columns that a person named; InputError for a role that is none of the task's `roles`."""
+    from afina.data.columns import NAMES
+
+    found = {role: getattr(own, role) for role in NAMES if getattr(own, role, None) is not None}
+    if extra := found.keys() - set(roles):
+        sentence = _("The task of this run has no such column; leave out {flag}.")
+        raise InputError(sentence.format(flag=flag(min(extra))))
     return found
-
-
-def roles(task: Task) -> tuple[str, ...]:
-    """Return the fields of the task that name columns."""
-    return (*task.inputs, *task.gold)
 
 
 def needed(task: Task) -> tuple[str, ...]:
@@ -125,9 +140,8 @@ def lengths(tokens: Sequence[int], unseen: Sequence[int], max_length: int) -> di
 
 
 def _same_columns(task: Task, table: Table, other: Table, file: str) -> None:
-    for role in roles(task):
-        column = getattr(task, role)
-        if column and column not in other.columns:
+    for column in (column for columns in task.columns().values() for column in columns):
+        if column not in other.columns:
             raise InputError(
                 _("{file} has no column '{column}', which {data} has. Its columns: {all}.").format(
                     file=file, column=column, data=table.source, all=", ".join(other.columns)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from afina.core import Row, Task
 from afina.messages import _
@@ -15,21 +15,37 @@ LIMITS = {"max_memory": "peak_memory_mb", "max_size": "saved_mb", "max_latency":
 Line = dict[str, Any]
 
 
+class Told(NamedTuple):
+    """The answers of one run, and the task as that run learnt it: thresholds are tuned run by run."""
+
+    task: Task
+    answers: Sequence[Any]
+
+
 def table(
     done: Sequence[Done], task: Task, train: Sequence[Row], rows: Sequence[Row]
 ) -> tuple[list[Line], list[Line]]:
     """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
     lines: dict[str, Line] = {}
-    answers: dict[str, list[Sequence[Any]]] = {}
+    answers: dict[str, list[Told]] = {}
     for name, group in _groups(done):
         lines[name] = _line(group)
-        answers[name] = [each.measured["answers"] for each in group if each.measured]
-    for name, told in task.baselines(train, rows).items():
+        answers[name] = [
+            Told(task.of(each.measured["task_settings"]), each.measured["answers"])
+            for each in group
+            if each.measured
+        ]
+    tuned = next((told[0].task for told in answers.values() if told), task)
+    for name, found in task.baselines(train, rows).items():
         lines[name] = _line([]) | {"method": name}
-        answers[name] = [told]
-    systems = {name: system(task.watch, each, rows) for name, each in answers.items() if each}
+        answers[name] = [Told(tuned, found)]
+    systems = {
+        name: system([each.task.watch for each in told], [each.answers for each in told], rows)
+        for name, told in answers.items()
+        if told
+    }
     for name, one in systems.items():
-        lines[name]["scores"] = _scores(task, answers[name], rows, one, list(systems.values()))
+        lines[name]["scores"] = _scores(answers[name], rows, one, list(systems.values()))
     metric = next(iter(next(iter(lines[name]["scores"] for name in systems)))) if systems else ""
     tests = [_told(pair) for pair in compare(systems, metric, task.direction)]
     return list(lines.values()), tests
@@ -70,14 +86,14 @@ def _line(group: Sequence[Done]) -> Line:
 
 
 def _scores(
-    task: Task, answers: Sequence[Sequence[Any]], rows: Sequence[Row], one: System, every: Sequence[System]
+    told: Sequence[Told], rows: Sequence[Row], one: System, every: Sequence[System]
 ) -> dict[str, Any]:
     """Return the mean of every metric over seeds; the main one has its interval over rows and seeds.
 
     The others have the mean of their runs' own limits, which tell of rows alone. `spread` is the standard
     deviation over seeds.
     """
-    runs = [task.score(each, rows).values for each in answers]
+    runs = [each.task.score(each.answers, rows).values for each in told]
     found = {}
     for place, metric in enumerate(runs[0]):
         scores = [run[metric] for run in runs]

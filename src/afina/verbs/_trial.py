@@ -41,6 +41,7 @@ def main(folder: Path) -> int:
             "saved_mb": round(sum(file.stat().st_size for file in files) / 1e6, 2),
             "latency_ms": latency_ms(run.bundle, rows),
             "answers": run.bundle.answers(rows),
+            "task_settings": run.bundle.task.model_dump(mode="json"),
         },
     )
     return 0

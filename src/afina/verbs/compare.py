@@ -137,6 +137,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     result = {
         "run": str(place),
         "task": verb.task,
+        "task_settings": prepared.task.model_dump(mode="json"),
         "part": part,
         "direction": prepared.task.direction,
         "rows": lines,

@@ -8,7 +8,7 @@ from typing import Any
 from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.settings import Common, Settings, divide, knobs, setting
+from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
 
 
@@ -17,6 +17,9 @@ class Evaluate(Settings):
 
     text: str | None = setting(
         None, N_("Column that holds the text (default: as in training, else guessed).")
+    )
+    text_pair: str | None = setting(
+        None, N_("Column that holds the second text of a pair (default: as in training, else guessed).")
     )
     label: str | None = setting(
         None, N_("Column that holds the label (default: as in training, else guessed).")
@@ -58,7 +61,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     asked = columns(bundle.task, table, own)
     task = asked.choose_columns(table)
     notes = [*table.notes, *guessed(asked, task)]
-    rows = clean(task, table.rows, notes)
+    rows = clean(task, table.rows, table, notes)
     if not rows:
         raise InputError(nothing_usable(task, data))
     answers = bundle.answers(rows)
@@ -98,13 +101,11 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
 
 def columns(task: Task, table: Any, own: Evaluate) -> Task:
     """Return the task with the columns of another table that are named, or else are those of training."""
-    from afina.verbs._prepare import roles
+    from afina.verbs._prepare import named
 
-    chosen = {}
-    for role in roles(task):
-        named, trained = getattr(own, role), getattr(task, role)
-        chosen[role] = named or (trained if trained in table.columns else None)
-    return task.replace(**chosen)
+    there = {role for role, trained in task.columns().items() if set(trained) <= set(table.columns)}
+    chosen = {role: getattr(task, role) if role in there else None for role in (*task.inputs, *task.gold)}
+    return task.replace(**chosen | named(own, chosen))
 
 
 def _training_rows(run: Any, task: Task) -> Sequence[Row]:
@@ -114,7 +115,7 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
     settings = run.settings
     try:
         prepared = prepare(
-            type(task).of({name: getattr(task, name) for name in knobs(type(task))}), settings["data"], settings.get("validation"), settings.get("test"),
+            task.asked(), settings["data"], settings.get("validation"), settings.get("test"),
             seed=settings.get("split_seed", settings["seed"]), offline=True,
         )  # fmt: skip
     except InputError:

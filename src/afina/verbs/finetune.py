@@ -179,7 +179,10 @@ def _train(
     trained_at = time.perf_counter()
     if accelerator.is_main_process:
         peak = machine.matrix_peak(verb.precision)
-        found = measure(Bundle.load(run / "best"), splits, run)
+        best = Bundle.load(run / "best")
+        if splits.validation:
+            best = best.tune(splits.validation, run / "best")
+        found = measure(best, splits, run)
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
             "data": about_data,

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from afina.core import Table, Task
+from afina.core import Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
@@ -21,6 +21,9 @@ class Predict(Settings):
 
     text: str | None = setting(
         None, N_("Column that holds the text (default: as in training, else guessed).")
+    )
+    text_pair: str | None = setting(
+        None, N_("Column that holds the second text of a pair (default: as in training, else guessed).")
     )
     question: str | None = setting(
         None, N_("Column that holds the question (default: as in training, else guessed).")
@@ -34,7 +37,8 @@ class Predict(Settings):
 def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[str, Any]]:
     """Return one answer an input: `texts` are texts, one file of them, or `-` for standard input, a text a line.
 
-    With `output` the answers are also written beside their rows as CSV. Raises InputError.
+    Where the model reads two texts at once, a file has a column for each, and a text or line a tab between them. With
+    `output` the answers are also written beside their rows as CSV. Raises InputError.
     """
     begin(settings)
     common, own = divide(settings, Common, Predict)
@@ -45,19 +49,25 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         )
     from afina.train.run import Run
     from afina.train.track import say
-    from afina.verbs._prepare import taken
+    from afina.verbs._prepare import named, taken
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
-    columns = {role: _column(table, role, own, bundle.task) for role in bundle.task.inputs}
-    notes = list(table.notes)
-    for role, column in columns.items():
-        if table.columns != ("text",) and column not in (getattr(own, role), getattr(bundle.task, role)):
-            notes.append(taken(column, role))
+    task, notes = bundle.task, list(table.notes)
+    own_columns = named(own, task.inputs)
+    asked: list[Any] = [_asked(row[table.columns[0]]) for row in table.rows]
+    if table.columns != ("text",) or own_columns:
+        trained = {
+            role: column for role, (column, *_more) in task.columns().items() if column in table.columns
+        }
+        known = {role: own_columns.get(role, trained.get(role)) for role in task.inputs}
+        task = task.replace(**known).choose_inputs(table)
+        columns = {role: getattr(task, role) for role in task.inputs}
+        notes += [taken(column, role) for role, column in columns.items() if known[role] is None]
+        asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
     for note in notes:
         say(note, common.quiet)
-    asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
-    answers = replace(bundle, task=bundle.task.replace(**columns)).predict(asked)
+    answers = replace(bundle, task=task).predict(asked)
     if own.output:
         write(Path(own.output), table, answers)
     return answers
@@ -120,19 +130,3 @@ def _is_file(text: str | Path) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # a long text is no possible name
         return False
-
-
-def _column(table: Table, role: str, own: Predict, task: Task) -> str:
-    """Return the column of one of the task's inputs: named, else as in training, else guessed."""
-    from afina.data.columns import guess, listed
-
-    named, trained = getattr(own, role), getattr(task, role)
-    if table.columns == ("text",) and named is None:
-        if task.inputs != ("text",):
-            raise InputError(
-                _("This model answers rows of {columns}: give a file that has them as columns.").format(
-                    columns=listed(task.inputs, _("and"))
-                )
-            )
-        return "text"
-    return guess(table, role, named or (trained if trained in table.columns else None))
