@@ -173,7 +173,7 @@ def words(gold: Sequence[Sequence[str]], told: Sequence[Sequence[str]], labels: 
         ([place[tag] for tag in one], [place[tag] for tag in other])
         for one, other in zip(gold, told, strict=True)
     ]
-    macro = ratios.of_confusion(confusion.METRICS["macro_f1"], counts, cells)
+    macro = ratios.of_confusion("macro_f1", counts, cells)
     return Scores(
         {"accuracy": ratios.share(right, np.array([len(row) for row in gold])), "macro_f1": macro},
         {

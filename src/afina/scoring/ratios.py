@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from afina.core import Difference, Score
-from afina.scoring.confusion import Margins, Metric
-from afina.scoring.intervals import ROWS_A_CLASS, Z, derivatives, smoothed, wilson
+from afina.scoring.confusion import METRICS, Margins
+from afina.scoring.intervals import Z, derivatives, intervals, smoothed, wilson
 
 LEAST = 10  # rows that hold an item; with fewer their variance is hardly known
 RESAMPLES = 5000
@@ -41,21 +41,20 @@ def f1(right: np.ndarray, gold: np.ndarray, said: np.ndarray) -> Score:
     return Score(float(2 * right.sum() / max((gold + said).sum(), 1)), low, high, found.n)
 
 
-def of_confusion(
-    metric: Metric, counts: np.ndarray, rows: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> Score:
+def of_confusion(name: str, counts: np.ndarray, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Score:
     """Return a metric of a confusion matrix [k, k] whose items come in rows of (true classes, said classes).
 
-    No interval stands where a class has no item or classes have fewer than eight on average.
+    The limits are the wider of two: those of independent items, which know rare classes, and those of the rows'
+    variance. None where either has too little to go by.
     """
-    m, n = Margins.of(counts), len(rows)
-    value = float(metric(m))
-    if len(counts) < 2 or m.gold.min() < 1 or counts.sum() < ROWS_A_CLASS * len(counts) or n < LEAST:
+    metric, n = METRICS[name], len(rows)
+    value, alone = float(metric(Margins.of(counts))), intervals(counts)[name]
+    if alone is None or n < LEAST:
         return Score(value, None, None, n)
     influence = derivatives(metric, smoothed(counts))[0]
     sums = np.array([influence[list(true), list(said)].sum() for true, said in rows])
     low, high = _wilson(value, _variance(sums - sums.mean()), counts.sum(), n)
-    return Score(value, low, high, n)
+    return Score(value, min(low, alone[0]), max(high, alone[1]), n)
 
 
 def difference(metric: str, a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> Difference:
