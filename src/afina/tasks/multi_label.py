@@ -245,18 +245,20 @@ class MultiLabel(Sentence):
 
     @classmethod
     def toy(cls) -> list[Row]:
-        """Return texts about things (first word) of which some are praised and some are dear."""
-        things = {"el hotel": "viaje", "the flight": "viaje", "la sopa": "comida", "the bread": "comida"}
+        """Return texts about a journey or food, of which some praise and some find it dear."""
+        things = {
+            **dict.fromkeys(("el hotel", "the flight", "tren", "the boat"), "viaje"),
+            **dict.fromkeys(("la sopa", "the bread", "queso", "the cake"), "comida"),
+        }
         said: dict[str, list[str]] = {
             "muy bueno": ["bien"],
             "bad": [],
-            "bueno pero caro, good but dear": ["bien", "caro"],
-            "horrible y caro": ["caro"],
+            "good but dear": ["bien", "caro"],
+            "caro": ["caro"],
+            "excelente": ["bien"],
         }
-        places = ["en Bilbao", "in town", "hoy"]
         return [
-            {"text": f"{thing} {place}: {words}", "labels": sorted([topic, *marks])}
-            for place in places
+            {"text": f"{thing} {words}", "labels": sorted([topic, *marks])}
             for thing, topic in things.items()
             for words, marks in said.items()
         ]
