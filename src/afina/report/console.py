@@ -15,7 +15,7 @@ from afina.report.record import saved_task, task
 from afina.report.words import METRICS, name, short, system
 from afina.scoring.entities import in_words
 
-COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1, "latency_ms": 1}
+COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
 
@@ -50,7 +50,7 @@ def compare(result: dict[str, Any]) -> None:
     table.add_column(_("95 %\u00a0interval"), justify="right", no_wrap=True)
     heads = (
         _("weights trained"), _("saved, MB"), _("memory, MB"),
-        _("training, s"), _("answer, ms"),
+        _("training, s"),
     )  # fmt: skip
     for head in heads:
         table.add_column(head, justify="right")
