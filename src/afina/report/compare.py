@@ -43,7 +43,8 @@ def write(run: Path) -> Path:
     """Write `report.html` into the comparison's folder, in the current language, and return its path."""
     result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     lines = sorted(
-        (line for line in result["rows"] if line["scores"]), key=lambda line: -_main(line)["value"]
+        (line for line in result["rows"] if line["scores"]),
+        key=lambda line: -result["direction"] * _main(line)["value"],
     )
     metric = next(iter(lines[0]["scores"])) if lines else None
     several = len({line["model"] for line in lines if line["model"]}) > 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from afina.report.record import saved_task, task
 from afina.report.words import METRICS, name, short, system
 from afina.scoring.entities import in_words
 
-COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1, "latency_ms": 1}
+COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
 
@@ -33,27 +34,39 @@ def compare(result: dict[str, Any]) -> None:
     lines, words = result["rows"], task(result["task"], result["task_settings"]).about()
     metric = next((next(iter(line["scores"])) for line in lines if line["scores"]), "")
     several = len({line["model"] for line in lines if line["model"]}) > 1
-    table = Table(
-        title=_("Scores on the test part") if result["part"] == "test" else _("Scores on the validation part")
+    best_first = sorted(
+        lines,
+        key=lambda line: -result["direction"] * line["scores"][metric]["value"] if line["scores"] else 1e9,
     )
-    table.add_column(_("method"))
+    table = Table(
+        title=_("Scores on the test part")
+        if result["part"] == "test"
+        else _("Scores on the validation part"),
+        box=box.SIMPLE,  # with lines between the columns it is too wide for 80 signs
+        padding=0,
+    )
+    table.add_column(_("method"), no_wrap=True)
+    table.add_column(name(METRICS, metric), justify="right")
+    table.add_column(_("95 %\u00a0interval"), justify="right", no_wrap=True)
     heads = (
-        name(METRICS, metric), _("95 %\u00a0interval"), _("over seeds"), _("weights trained"), _("saved, MB"),
-        _("memory, MB"), _("training, s"), _("answer, ms"),
+        _("weights trained"), _("saved, MB"), _("memory, MB"),
+        _("training, s"),
     )  # fmt: skip
     for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for line in sorted(lines, key=lambda line: -line["scores"][metric]["value"] if line["scores"] else 1e9):
+        table.add_column(head, justify="right")
+    for line in best_first:
         score = (line["scores"] or {}).get(metric)
-        cells = [
-            _cell(score),
-            _range(score) if score else line["error"] or "–",
-            "–" if not score or score["spread"] is None else f"± {number(score['spread'], 3)}",
-            *(number(line[key], digits) if line[key] is not None else "–" for key, digits in COSTS.items()),
-        ]
         model = f" ({line['model']})" if several and line["model"] else ""
-        table.add_row(short(words, line["method"]) + model, *cells)
+        table.add_row(
+            short(words, line["method"]) + model,
+            _cell(score),
+            _range(score) if score else "–",
+            *(number(line[key], digits) for key, digits in COSTS.items()),
+        )
     Console().print(table)
+    for line in lines:
+        if line["error"]:
+            print(f"{line['method']}: {line['error']}")
     print(result["recommendation"]["why"])
     print(_("The report: {path}/report.html").format(path=result["run"]))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from afina.core import Row, Task
+from afina.core import About, Row, Task
 from afina.messages import _
 from afina.messages.numbers import number
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
@@ -123,9 +123,15 @@ def _told(pair: Pair) -> Line:
 
 
 def recommend(
-    lines: Sequence[Line], tests: Sequence[Line], limits: Mapping[str, float | None], direction: int
+    lines: Sequence[Line],
+    tests: Sequence[Line],
+    limits: Mapping[str, float | None],
+    direction: int,
+    about: About = About(),  # noqa: B008 (it is frozen)
 ) -> dict[str, Any]:
     """Return the line with the best mean among those within the limits, and why, in sentences."""
+    from afina.report.words import METRICS, name, short
+
     scored = [line for line in lines if line["scores"]]
     kept = [line for line in scored if not _beyond(line, limits)]
     if not kept:
@@ -140,15 +146,18 @@ def recommend(
         if called[id(best)] in (test["a"], test["b"]) and test["decision"] == "no difference shown"
     }
     equals = [line for line in kept if called[id(line)] in undecided]
+    said = {id(line): short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "") for line in scored}  # fmt: skip
     why = [
         _("{method} has the best {metric} of what is within the limits: {value}.").format(
-            method=called[id(best)], metric=metric, value=number(best["scores"][metric]["value"], 3)
+            method=said[id(best)],
+            metric=name(METRICS, metric),
+            value=number(best["scores"][metric]["value"], 3),
         )
     ]
     if equals:
         why.append(
             _("No difference is shown between it and {others}.").format(
-                others=", ".join(called[id(line)] for line in equals)
+                others=", ".join(said[id(line)] for line in equals)
             )
         )
         smaller = [
@@ -158,14 +167,14 @@ def recommend(
             least = min(smaller, key=lambda line: line["saved_mb"])
             why.append(
                 _("{method} saves {mb} MB instead of {more} MB.").format(
-                    method=called[id(least)],
+                    method=said[id(least)],
                     mb=number(least["saved_mb"], 1),
                     more=number(best["saved_mb"], 1),
                 )
             )
     else:
         why.append(_("It is better than every other one, and the difference is shown."))
-    out = [called[id(line)] for line in scored if line not in kept]
+    out = [said[id(line)] for line in scored if line not in kept]
     if out:
         why.append(_("Beyond the limits: {names}.").format(names=", ".join(out)))
     return {"method": best["method"], "model": best["model"], "why": " ".join(why)}

@@ -142,7 +142,9 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         "direction": prepared.task.direction,
         "rows": lines,
         "tests": tests,
-        "recommendation": _ranking.recommend(lines, tests, verb.model_dump(), prepared.task.direction),
+        "recommendation": _ranking.recommend(
+            lines, tests, verb.model_dump(), prepared.task.direction, prepared.task.about()
+        ),
         "seconds": round(time.perf_counter() - began, 1),
     }
     folder.write_json(place / "scores.json", result)
