@@ -79,7 +79,7 @@ class Halves(Full):
         return [Stage("head", head, 0.5, 2.0), Stage("last layer", last, 0.5)]
 
 
-# What is left, at most, of the loss on eight rows after 80 steps: `full` knows them by heart, and so must any method
+# What is left, at most, of the loss on eight rows after 160 steps: `full` knows them by heart, and so must any method
 # that is not named here. The others learn around a frozen body, which bounds them most where its vocabulary does.
 LEFT = {
     "partial": 1 / 20,
