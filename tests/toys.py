@@ -86,7 +86,7 @@ LEFT = {
     "houlsby": 1 / 5,
     "hybrid": 1 / 5,
     "lora": 1 / 5,
-    "head": 1 / 3,
+    "head": 3 / 5,
     "prefix": 1 / 3,
     "bitfit": 3 / 4,
     "ia3": 3 / 4,
