@@ -1,6 +1,7 @@
 """What every test relies on: no network, no telemetry, English messages and two threads."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ os.environ.update(
     LANGUAGE="en",
     OMP_NUM_THREADS="2",
 )
+
+# A suite that was started in the background ignores Ctrl-C, and so would the commands that its tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 
