@@ -21,8 +21,9 @@ demo: .venv/installed ## install, then fine-tune the embedded model on the sampl
 	.venv/bin/afina finetune $(example) --task classification --overwrite --output-dir runs/demo
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
 
+# One process a core, one thread each (tests/conftest.py): small models gain little from a second thread.
 test: .venv/installed-dev ## every test but the full-size proofs; ARGS="-k name" picks some
-	$(python) -m pytest $(ARGS)
+	$(python) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 prove: .venv/installed-dev ## the full-size proofs on real data (hours)
 	$(python) -m pytest -m prove $(ARGS)

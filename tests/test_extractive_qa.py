@@ -21,7 +21,7 @@ from afina.models.load import load, load_tokenizer
 from afina.tasks._context_windows import Text, Window, encode
 from afina.tasks._spans import decode
 from afina.tasks.extractive_qa import TOKENS_AT_ONCE, ExtractiveQa
-from afina.train.bundle import Bundle, answers
+from afina.train.bundle import Bundle, by_row
 from afina.verbs._prepare import prepare
 
 Command = Callable[..., toy.Said]
@@ -318,7 +318,7 @@ def test_a_long_question_is_cut_and_said(bundle: Bundle) -> None:
     whole = len(bundle.tokenizer(row["question"], add_special_tokens=False)["input_ids"])
     assert encoded["cut"] == bundle.task.unseen(encoded, 1000) == whole - 22
     assert max(len(window.ids) for window in encoded["windows"]) <= 48
-    (answer,) = answers(bundle.model, bundle.task, bundle.tokenizer, [encoded], 1000)
+    (answer,) = by_row(bundle.model, bundle.task, bundle.tokenizer, [encoded], 1000, bundle.task.answer)
     assert answer["spans"]
 
 

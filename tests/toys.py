@@ -7,13 +7,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForPreTraining, PreTrainedTokenizerBase
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from afina.batching.plan import Plan, batches
 from afina.batching.windows import Windows
 from afina.core import Batch, Method, Row, Stage, Step, Table, Task
 from afina.data.corpus import Corpus
 from afina.methods.full import Full
+from afina.models.byte_bpe import train_byte_bpe
 from afina.models.load import load, load_tokenizer
 from afina.models.wordpiece import train_wordpiece
 from afina.names import find, known
@@ -23,6 +32,8 @@ from afina.train.loop import Objective, steps
 
 WHOLE = 10**6  # micro-batch tokens that hold any step in one piece
 LENGTH = 32  # positions of the model
+# Where `build` writes the model for tasks that an encoder is not made for, by their head.
+FOLDERS = {"AutoModelForCausalLM": "decoder", "AutoModelForSeq2SeqLM": "encoder_decoder"}
 
 # Beside every task with its own defaults: knobs that change what its loss sums over, which is nothing to a method,
 # so that one method will do. A corpus brings pairs.
@@ -97,7 +108,7 @@ LEFT = {
 def build(folder: Path, initializer_range: float = 0.02) -> Path:
     """Write a two-layer BERT and a tokenizer trained on the toy rows of all tasks, as a Hugging Face folder.
 
-    With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
+    A decoder and an encoder-decoder lie in folders within. With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
     """
     texts = [
         " ".join(value) if isinstance(value, list) else str(value)
@@ -122,6 +133,40 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
     text = folder / "documents.txt"
     text.write_text("\n\n".join("\n".join(texts[i : i + 4]) for i in range(0, len(texts), 4)), "utf-8")
     Corpus.build([text], tokenizer, folder / "corpus")
+    tokenizer = train_byte_bpe(iter(texts), 600)
+    tokenizer.model_max_length = LENGTH
+    ends: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+    }
+    decoder = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=LENGTH,
+            initializer_range=initializer_range,
+            bos_token_id=tokenizer.bos_token_id,
+            **ends,
+        )
+    )
+    both = T5ForConditionalGeneration(
+        T5Config(
+            d_model=32,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=2,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            **ends,
+        )
+    )
+    for model, name in ((decoder, "decoder"), (both, "encoder_decoder")):
+        tokenizer.save_pretrained(folder / name)
+        model.save_pretrained(folder / name)
     return folder
 
 
@@ -129,8 +174,9 @@ def case(name: str, folder: Path) -> Case:
     """Return the case of that name (see NAMES) with the model that `build` wrote."""
     task_name, method_name, *variant = name.split("-")
     knobs = VARIANTS[task_name][variant[0]] if variant else {}
-    tokenizer = load_tokenizer(folder)
     kind = find("tasks", task_name)
+    folder = folder / FOLDERS.get(kind.head, "")
+    tokenizer = load_tokenizer(folder)
     table = Table(kind.toy(), tuple(kind.toy()[0]), "toy")
     task = kind.of(knobs).choose_columns(table)
     cleaned = [row for row in map(task.clean, table.rows) if row is not None]

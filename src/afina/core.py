@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from afina.errors import InputError
@@ -91,18 +91,19 @@ class Batch:
     """One micro-batch: tensors (rows first), how many items each term of its loss sums over, its tokens.
 
     `rows` are the encoded rows, for a task whose answers need more of them than tensors, or whose tensors hold
-    several entries a row.
+    several entries a row; `tokenizer` is there for a task whose answers are written texts.
     """
 
     tensors: dict[str, Tensor]
     counts: dict[str, float]
     tokens: int
     rows: Sequence[Row] = ()
+    tokenizer: PreTrainedTokenizerBase | None = None
 
     def to(self, device: Any) -> Batch:
         """Return the batch with its tensors on `device`."""
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
-        return Batch(moved, self.counts, self.tokens, self.rows)
+        return replace(self, tensors=moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,10 @@ class Task(Settings, ABC):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         """Return one answer a row, as numbers (probabilities …); no gradient is asked for."""
 
+    def glance(self, model: nn.Module, batch: Batch) -> list[Any]:
+        """Return what `watch` needs of the answers, where that is cheaper to have than whole ones."""
+        return self.answer(model, batch)
+
     def ask(self, given: Any) -> Row:
         """Return what a person asks as a row that `encode` takes, without a gold answer; InputError where it is none.
 
@@ -326,7 +331,7 @@ class Task(Settings, ABC):
         """Return the figures of `answers` against the rows' gold, the main metric first."""
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
-        """Return the main metric and its value alone, cheaply: what training is watched and stopped by."""
+        """Return the main metric and its value alone, of glances: what training is watched and stopped by."""
         name, score = next(iter(self.score(answers, rows).values.items()))
         return name, score.value
 

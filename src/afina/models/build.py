@@ -1,4 +1,4 @@
-"""A new BERT by the name of its size."""
+"""A new BERT or GPT by the name of its size."""
 
 from typing import Any
 
@@ -32,3 +32,28 @@ def bert(shape: str, vocab_size: int, positions: int = 512, dropout: float = 0.0
         attention_probs_dropout_prob=0.0,
     )
     return BertForPreTraining(config)
+
+
+def gpt(shape: str, vocab_size: int, positions: int = 1024, *, ends: int, pads: int) -> nn.Module:
+    """Return a `LlamaForCausalLM` of the named shape with fresh weights (Touvron et al. 2023).
+
+    As wide as the BERT of that name and half as deep again, since a vocabulary that is tied costs it no head. `ends`
+    is the token that begins and ends a text, `pads` the padding.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    layers, width = SHAPES[shape]
+    config: Any = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        num_hidden_layers=layers + layers // 2,
+        num_attention_heads=max(2, width // 64),
+        intermediate_size=-(-8 * width // 3 // 32) * 32,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        bos_token_id=ends,
+        eos_token_id=ends,
+        pad_token_id=pads,
+        use_cache=True,
+    )
+    return LlamaForCausalLM(config)

@@ -1,7 +1,7 @@
 """A trained model as one thing: weights, tokenizer, task and method, saved and loaded together."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from afina.batching.plan import by_tokens, generator
-from afina.core import Method, Row, Task
+from afina.core import Batch, Method, Row, Task
 from afina.errors import InputError
 from afina.messages import _
 from afina.models.find import find as find_model
@@ -59,6 +59,8 @@ class Bundle:
 
     def tune(self, rows: Sequence[Row], folder: Path) -> "Bundle":
         """Return the bundle with its task tuned on validation `rows`, and note it in `folder`, where it lies."""
+        if type(self.task).tune is Task.tune:
+            return self  # there is nothing to tune, and answers may cost much
         tuned = replace(self, task=self.task.tune(self.answers(rows), rows))
         tuned._save_about(folder)
         return tuned
@@ -110,21 +112,27 @@ class Bundle:
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""
         encoded = self.task.encode(rows, self.tokenizer, self.max_length) if rows else []
-        return answers(self.model, self.task, self.tokenizer, encoded, self.micro_batch_tokens)
+        return by_row(
+            self.model, self.task, self.tokenizer, encoded, self.micro_batch_tokens, self.task.answer
+        )
 
 
 @torch.inference_mode()
-def answers(
+def by_row(
     model: nn.Module,
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[Row],
     micro_batch_tokens: int,
+    ask: Callable[[nn.Module, Batch], list[Any]],
 ) -> list[Any]:
-    """Return the model's answer to each encoded row, in order; rows of like length go through it together."""
+    """Return what `ask` (the task's `answer` or `glance`) says of each encoded row, in order.
+
+    Rows of like length go through the model together.
+    """
     found: list[Any] = [None] * len(encoded)
     for rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
-        for row, answer in zip(rows, task.answer(model, batch), strict=True):
+        for row, answer in zip(rows, ask(model, batch), strict=True):
             found[row] = answer
     return found
 

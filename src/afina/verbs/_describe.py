@@ -97,7 +97,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
     """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
-    from afina.train.bundle import answers, mean_loss
+    from afina.train.bundle import by_row, mean_loss
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
     watched = min(WATCHED, len(splits.validation))
@@ -110,7 +110,8 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
         found = {}
         for name, (rows, gold) in parts.items():
-            metric, value = task.watch(answers(model, task, tokenizer, rows, tokens), gold)
+            glances = by_row(model, task, tokenizer, rows, tokens, task.glance)
+            metric, value = task.watch(glances, gold)
             pieces = [piece for row in rows for piece in task.pieces(row)]
             found[name] = {"loss": mean_loss(model, task, tokenizer, pieces, tokens), metric: value}
         return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
