@@ -5,16 +5,25 @@ The one place that knows the inside of transformers' model classes.
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`."""
+    """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`.
+
+    `position_ids` that begin anew within a row, without an `attention_mask`, keep packed texts apart in a decoder.
+    """
     backbone = model.get_submodule(str(model.base_model_prefix))
     known = inspect.signature(backbone.forward).parameters
-    wanted = ("input_ids", "attention_mask", "token_type_ids")
-    return backbone(**{name: tensors[name] for name in wanted if name in tensors and name in known})[0]
+    wanted = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
+    if "use_cache" in known:
+        given["use_cache"] = (
+            False  # nothing is generated here, and with a cache packed texts are not told apart
+        )
+    return backbone(**given)[0]
 
 
 def logits(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -33,9 +42,11 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
     for path in ("cls.predictions", "lm_head", "cls", "generator_lm_head"):
         try:
-            return model.get_submodule(path)(hidden)
+            head = model.get_submodule(path)
         except AttributeError:
             continue
+        cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
+        return head(hidden) if cap is None else cap * (head(hidden) / cap).tanh()
     raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
 
 

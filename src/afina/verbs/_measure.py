@@ -18,7 +18,7 @@ def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
     parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
     rows = [row for part in parts.values() for row in part]
     ours = bundle.answers(rows)
-    rivals = bundle.task.baselines(splits.train, rows) if rows else {}
+    rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
     found = compare(bundle.task, parts, ours, rivals)
     if parts:
         last = len(parts[[*parts][-1]])

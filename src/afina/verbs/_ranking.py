@@ -23,7 +23,7 @@ class Told(NamedTuple):
 
 
 def table(
-    done: Sequence[Done], task: Task, train: Sequence[Row], rows: Sequence[Row]
+    done: Sequence[Done], task: Task, train: Sequence[Row], rows: Sequence[Row], tokenizer: Any
 ) -> tuple[list[Line], list[Line]]:
     """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
     lines: dict[str, Line] = {}
@@ -36,7 +36,7 @@ def table(
             if each.measured
         ]
     tuned = next((told[0].task for told in answers.values() if told), task)
-    for name, found in task.baselines(train, rows).items():
+    for name, found in task.baselines(train, rows, tokenizer).items():
         lines[name] = _line([]) | {"method": name}
         answers[name] = [Told(tuned, found)]
     systems = {

@@ -67,7 +67,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     answers = bundle.answers(rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
-    rivals = bundle.task.baselines(train, rows) if train else {}
+    rivals = bundle.task.baselines(train, rows, bundle.tokenizer) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
     if unseen := found["details"]["test"].get("unseen"):
         notes.append(

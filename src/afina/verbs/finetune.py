@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
 from afina.verbs._describe import evaluation, labels_in_words, plan_in_words, summary, trained_weights
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
-from afina.verbs._settings import Chosen, begin, choose
+from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +26,12 @@ class Finetune(Training):
 
     task: str = setting("classification", N_("What is learnt."))
     method: str = setting("full", N_("How the model may change."))
-    model: str = setting(DEFAULT, N_("An embedded model, a folder, or a model of the Hugging Face Hub."))
+    model: str | None = setting(
+        None,
+        N_(
+            "An embedded model, a folder, or a model of the Hugging Face Hub (default: the task's embedded one)."
+        ),
+    )
     random_weights: bool = setting(
         False, N_("The model's shape with fresh weights: what does pre-training bring?")
     )
@@ -45,6 +49,7 @@ class Finetune(Training):
 class Resolved(Finetune):
     """The settings when the method's preset, the data and the model have decided what was open."""
 
+    model: str
     learning_rate: float
     num_train_epochs: float
     train_batch_size: int
@@ -64,13 +69,15 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     begin(settings)
     data, settings, recorded, run = job(str(data), settings, Finetune)
     chosen = choose(settings, Finetune)
+    model = model_for(chosen.verb.task, chosen.verb.model)
+    chosen = chosen._replace(verb=chosen.verb.replace(model=model))
     if chosen.verb.random_weights and not chosen.method.whole:
         raise InputError(
             _(
                 "Method '{method}' keeps only what it adds to a model's weights, so it cannot go with --random-weights."
             ).format(method=chosen.verb.method)
         )
-    source = find_model(chosen.verb.model, offline=chosen.common.offline)
+    source = find_model(model, offline=chosen.common.offline)
     prepared = prepare(
         chosen.task, data, chosen.verb.validation, chosen.verb.test,
         seed=chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed, offline=chosen.common.offline,
