@@ -31,6 +31,9 @@ class Predict(Settings):
     context: str | None = setting(
         None, N_("Column that holds the text with the answer (default: as in training, else guessed).")
     )
+    source: str | None = setting(
+        None, N_("Column that holds the text to write from (default: as in training, else guessed).")
+    )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
