@@ -25,6 +25,8 @@ NAMES: dict[str, str] = {
     "prompt": N_("prompt"),
     "input": N_("input"),
     "completion": N_("reply"),
+    "source": N_("source text"),
+    "target": N_("text to be written"),
 }
 
 # Plain names (lower case, no accents), the likeliest first.
@@ -111,6 +113,36 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         *("grade", "nota", "target", "objetivo", "value", "valor", "price", "precio", "label", "etiqueta"),
     ),
 }
+# What a text is written from, and what is written.
+KNOWN["source"] = (
+    *(
+        "source",
+        "fuente",
+        "origen",
+        "input",
+        "entrada",
+        "src",
+        "document",
+        "documento",
+        "article",
+        "articulo",
+    ),
+    *("question", "pregunta", "query", "consulta", "prompt", "instruction", "instruccion", *KNOWN["text"]),
+)
+KNOWN["target"] = (
+    *("target", "objetivo", "destino", "output", "salida", "tgt", "summary", "resumen", "highlights"),
+    *(
+        "translation",
+        "traduccion",
+        "answer",
+        "respuesta",
+        "response",
+        "completion",
+        "reference",
+        "referencia",
+    ),
+    *("headline", "titular", "paraphrase", "parafrasis", "correction", "correccion", *KNOWN["label"]),
+)
 # What else a column of that role may hold, under names of its own.
 ALIKE: dict[Role, tuple[Role, ...]] = {"text": ("tokens",), "label": ("labels", "number", "tags")}
 # The two texts of a pair by plain names, `_` left out; besides, names alike but for 1 and 2, or a and b.
@@ -234,7 +266,7 @@ def why(column: str, role: Role) -> str:
         return _("the first column") if role == "text" else _("the last column")
     if role == "text_pair" and plain(column)[-1:] in ("2", "b"):
         return _("by its name")
-    if role in ("text", "text_pair", "context"):
+    if role in ("text", "text_pair", "context", "source"):
         return _("it holds the longest texts")
     return _("it holds few different values")
 
@@ -410,6 +442,8 @@ def _unclear(table: Table, role: Role) -> str:
         "number": _("It is not clear which column of {source} holds the number to be learnt."),
         "prompt": _("It is not clear which column of {source} holds the conversation or the prompt."),
         "completion": _("It is not clear which column of {source} holds the reply."),
+        "source": _("It is not clear which column of {source} holds the text to write from."),
+        "target": _("It is not clear which column of {source} holds the text to be written."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
     field = "label" if role in ALIKE["label"] else role

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from afina.models.parts import backbone
+
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`.
@@ -24,6 +26,34 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
             False  # nothing is generated here, and with a cache packed texts are not told apart
         )
     return backbone(**given)[0]
+
+
+def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what an encoder-decoder guesses `labels` [rows, tokens] from, [rows, tokens, width], by teacher forcing.
+
+    The decoder reads the labels moved one place to the right by the model's own rule, IGNORED ones as padding.
+    """
+    body = backbone(model)
+    shifted = model.prepare_decoder_input_ids_from_labels(tensors["labels"])  # type: ignore[operator]
+    if body:
+        return model.get_submodule(body)(
+            input_ids=tensors["input_ids"],
+            attention_mask=tensors["attention_mask"],
+            decoder_input_ids=shifted,
+            use_cache=False,
+        )[0]
+    read = model.get_submodule("encoder")(
+        input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
+    )[0]
+    hidden = model.get_submodule("decoder")(
+        input_ids=shifted,
+        encoder_hidden_states=read,
+        encoder_attention_mask=tensors["attention_mask"],
+        use_cache=False,
+    )[0]
+    # T5's, where the vocabulary is that of the embeddings.
+    config: Any = model.config
+    return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
 
 
 def logits(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -45,8 +75,12 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
             head = model.get_submodule(path)
         except AttributeError:
             continue
+        found = head(hidden)
+        bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
+        if bias is not None:
+            found = found + bias
         cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
-        return head(hidden) if cap is None else cap * (head(hidden) / cap).tanh()
+        return found if cap is None else cap * (found / cap).tanh()
     raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
 
 

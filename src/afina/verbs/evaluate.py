@@ -48,6 +48,12 @@ class Evaluate(Settings):
     completion: str | None = setting(
         None, N_("Column that holds the reply (default: as in training, else guessed).")
     )
+    source: str | None = setting(
+        None, N_("Column that holds the text to write from (default: as in training, else guessed).")
+    )
+    target: str | None = setting(
+        None, N_("Column that holds the text to be written (default: as in training, else guessed).")
+    )
 
 
 def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class Predict(Settings):
     input: str | None = setting(
         None, N_("Column with a text that the prompt is about (default: as in training, else guessed).")
     )
+    source: str | None = setting(
+        None, N_("Column that holds the text to write from (default: as in training, else guessed).")
+    )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
