@@ -58,13 +58,13 @@ class Decoder(Written):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return rows with `windows` [(ids, next ids or IGNORED)], `prompt` (None: not answered in words) and its `room`."""
         encoded = []
+        room = min(self.max_new_tokens, max_length // 2)
         for number, row in enumerate(rows):
             asked = "asked" in row
             ids, learnt = ([], []) if asked else self.tokens(row, tokenizer)
             prompt = self.prompt_ids(row, tokenizer) if asked or self.asks(number, rows) else None
             if prompt is not None:  # what is written must fit behind it
-                prompt = prompt[-max(max_length // 2, max_length - self.max_new_tokens) :]
-            room = max_length - len(prompt or ())
+                prompt = prompt[room - max_length :]
             encoded.append(
                 {"windows": self._windows(ids, learnt, max_length), "prompt": prompt, "room": room}
             )
@@ -134,7 +134,7 @@ class Decoder(Written):
             attention_mask=seen.to(device),
             pad_token_id=pad,
             eos_token_id=self.stops(tokenizer) or None,
-            **options | {"max_new_tokens": min(self.max_new_tokens, *(row["room"] for row in rows))},
+            **options | {"max_new_tokens": rows[0]["room"]},
         )
         return [text.strip() for text in tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)]
 
