@@ -46,7 +46,7 @@ RIVALS = {
 }
 
 
-class Seq2seq(Written):
+class Seq2Seq(Written):
     """Write the target of each row from its source, with an encoder-decoder; a label's name is a target like any.
 
     An encoded row holds the source's `input_ids`, the target's `target`, how many tokens of both were `cut`, and
@@ -69,7 +69,7 @@ class Seq2seq(Written):
         N_('What is put before every source, as T5 is asked: "translate English to Spanish: ".'),
     )
 
-    def choose_columns(self, table: Table) -> Seq2seq:
+    def choose_columns(self, table: Table) -> Seq2Seq:
         from afina.data.columns import guess
 
         task = self.choose_inputs(table, taken=[self.target] if self.target else [])
@@ -82,7 +82,7 @@ class Seq2seq(Written):
             )
         return task.replace(target=target)
 
-    def choose_inputs(self, table: Table, taken: Sequence[str] = ()) -> Seq2seq:
+    def choose_inputs(self, table: Table, taken: Sequence[str] = ()) -> Seq2Seq:
         from afina.data.columns import guess
 
         return self.replace(source=guess(table, "source", self.source, taken))
@@ -174,7 +174,11 @@ class Seq2seq(Written):
         self, model: nn.Module, rows: Sequence[Row], tokenizer: Any, options: dict[str, Any]
     ) -> list[str]:
         from afina.batching.pad import inputs
+        from afina.models.parts import positions
 
+        most = positions(model)
+        if most:
+            options = options | {"max_new_tokens": min(options["max_new_tokens"], most - 1)}
         device = next(model.parameters()).device
         read = inputs([{"input_ids": row["prompt"]} for row in rows], tokenizer.pad_token_id)
         config: Any = model.config
