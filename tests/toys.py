@@ -111,7 +111,7 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
     A decoder and an encoder-decoder lie in folders within. With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
     """
     texts = [
-        " ".join(value) if isinstance(value, list) else str(value)
+        " ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name in known("tasks")
         for row in find("tasks", name).toy()
         for value in row.values()

@@ -21,6 +21,10 @@ NAMES: dict[str, str] = {
     "question": N_("question"),
     "answers": N_("answers"),
     "answer_start": N_("answer_start"),
+    "messages": N_("conversation"),
+    "prompt": N_("prompt"),
+    "input": N_("input"),
+    "completion": N_("reply"),
     "source": N_("source text"),
     "target": N_("text to be written"),
 }
@@ -44,6 +48,40 @@ KNOWN: dict[Role, tuple[str, ...]] = {
     "question": ("question", "pregunta", "query", "consulta"),
     "answers": ("answers", "respuestas", "answer", "respuesta", "answer_text"),
     "answer_start": ("answer_start", "answers_start", "inicio_respuesta", "start", "inicio"),
+    # Conversations, and questions with their replies.
+    "messages": (
+        *("messages", "mensajes", "conversations", "conversation", "conversacion", "turns", "turnos"),
+        *("dialogue", "dialog", "dialogo", "chat"),
+    ),
+    "prompt": (
+        *(
+            "prompt",
+            "instruction",
+            "instruccion",
+            "question",
+            "pregunta",
+            "query",
+            "consulta",
+            "user",
+            "usuario",
+        ),
+        *("input", "entrada", "text", "texto"),
+    ),
+    "input": ("input", "entrada", "context", "contexto"),
+    "completion": (
+        *(
+            "completion",
+            "output",
+            "salida",
+            "response",
+            "respuesta",
+            "answer",
+            "reply",
+            "chosen",
+            "assistant",
+        ),
+        *("asistente", "target", "objetivo"),
+    ),
     "title": ("title", "titulo", "article", "articulo", "document", "documento"),
     # What lists of words and of their labels, or of entities, are called.
     "tokens": ("tokens", "words", "palabras", "form", "forms"),
@@ -402,6 +440,8 @@ def _unclear(table: Table, role: Role) -> str:
             "--label a,b,c)."
         ),
         "number": _("It is not clear which column of {source} holds the number to be learnt."),
+        "prompt": _("It is not clear which column of {source} holds the conversation or the prompt."),
+        "completion": _("It is not clear which column of {source} holds the reply."),
         "source": _("It is not clear which column of {source} holds the text to write from."),
         "target": _("It is not clear which column of {source} holds the text to be written."),
     }

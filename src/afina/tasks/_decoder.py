@@ -44,7 +44,7 @@ class Decoder(Written):
         """Return a cleaned row as tokens, special ones included, and which of them are learnt."""
 
     @abstractmethod
-    def prompt(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the tokens that the model is to write on from."""
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -61,7 +61,7 @@ class Decoder(Written):
         for number, row in enumerate(rows):
             asked = "asked" in row
             ids, learnt = ([], []) if asked else self.tokens(row, tokenizer)
-            prompt = self.prompt(row, tokenizer) if asked or self.asks(number, rows) else None
+            prompt = self.prompt_ids(row, tokenizer) if asked or self.asks(number, rows) else None
             if prompt is not None:  # what is written must fit behind it
                 prompt = prompt[-max(max_length // 2, max_length - self.max_new_tokens) :]
             room = max_length - len(prompt or ())

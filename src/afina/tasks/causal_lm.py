@@ -71,7 +71,7 @@ class CausalLm(Decoder):
             ids.append(tokenizer.eos_token_id)
         return ids, [True] * len(ids)
 
-    def prompt(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         text = row["text"] if "asked" in row else _half(row["text"])
         ids = list(tokenizer(text, truncation=False)["input_ids"])
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:

@@ -36,6 +36,18 @@ class Evaluate(Settings):
     answer_start: str | None = setting(
         None, N_("Column that says where the answer begins (default: as in training, else guessed).")
     )
+    messages: str | None = setting(
+        None, N_("Column that holds the conversation (default: as in training, else guessed).")
+    )
+    prompt: str | None = setting(
+        None, N_("Column that holds what the user says (default: as in training, else guessed).")
+    )
+    input: str | None = setting(
+        None, N_("Column with a text that the prompt is about (default: as in training, else guessed).")
+    )
+    completion: str | None = setting(
+        None, N_("Column that holds the reply (default: as in training, else guessed).")
+    )
     source: str | None = setting(
         None, N_("Column that holds the text to write from (default: as in training, else guessed).")
     )
