@@ -147,3 +147,9 @@ def first_position(model: nn.Module) -> int | None:
     if "position_ids" not in inspect.signature(stack(model).forward).parameters:
         return None
     return 2 if config(model).model_type in AFTER_PADDING else 0
+
+
+def positions(model: nn.Module) -> int | None:
+    """Return how many places a text may have, None where the model knows distances alone (T5)."""
+    found: int | None = getattr(config(model), "max_position_embeddings", None)
+    return found

@@ -102,24 +102,34 @@ class Written(Task):
         }
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
-        """Return the mean loss a token, perplexity, and how near the written texts come to their references."""
+        """Return the mean loss a token, perplexity, and how near the written texts come to their references.
+
+        A baseline that only writes has no loss, and one that only guesses no texts.
+        """
         import numpy as np
 
         from afina.scoring.language import perplexity, ratio
         from afina.scoring.written import figures
 
-        loss = ratio(*(np.array([each[name] for each in answers], float) for name in ("loss", "tokens")))
         texts = figures([each["text"] for each in answers], [self.reference(row) for row in rows])
+        if not _guesses(answers):
+            return Scores(texts)
+        loss = ratio(*(np.array([each[name] for each in answers], float) for name in ("loss", "tokens")))
         return Scores({"loss": loss, "perplexity": perplexity(loss), **texts})
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         return "loss", sum(each["loss"] for each in answers) / max(sum(each["tokens"] for each in answers), 1)
 
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
+        """Return the paired difference of the loss or, where one side only writes, of the written texts."""
         import numpy as np
 
+        from afina.scoring import written
         from afina.scoring.language import difference
 
+        if not (_guesses(a) and _guesses(b)):
+            told = [[each["text"] for each in answers] for answers in (a, b)]
+            return written.difference(*told, [self.reference(row) for row in rows])
         ours, theirs = (np.array([each["loss"] for each in answers], float) for answers in (a, b))
         return difference(ours, theirs, np.array([each["tokens"] for each in a], float))
 
@@ -140,3 +150,8 @@ class Written(Task):
         learnt = labels != IGNORED
         words = vocabulary(model, self.states(model, batch)[learnt])
         return cross_entropy(words.float(), labels[learnt], reduction="none")
+
+
+def _guesses(answers: Sequence[Any]) -> bool:
+    """Whether the answers have a loss: those of a baseline that only writes have none."""
+    return all(each["loss"] is not None for each in answers)

@@ -174,7 +174,11 @@ class Seq2Seq(Written):
         self, model: nn.Module, rows: Sequence[Row], tokenizer: Any, options: dict[str, Any]
     ) -> list[str]:
         from afina.batching.pad import inputs
+        from afina.models.parts import positions
 
+        most = positions(model)
+        if most:
+            options = options | {"max_new_tokens": min(options["max_new_tokens"], most - 1)}
         device = next(model.parameters()).device
         read = inputs([{"input_ids": row["prompt"]} for row in rows], tokenizer.pad_token_id)
         config: Any = model.config
