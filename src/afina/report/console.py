@@ -80,7 +80,12 @@ def predict(answers: list[dict[str, Any]]) -> None:
     """Print one line an input: the answer and how sure the model is, or a number as it is."""
     for answer in answers:
         told, sure = answer["prediction"], answer.get("probability", answer.get("score"))
-        print(*([number(told, 3)] if isinstance(told, float) else [_told(told), number(sure, 3)]), sep="\t")
+        if isinstance(told, float):
+            print(number(told, 3))
+        elif sure is None:  # a text that was written
+            print(told)
+        else:
+            print(_told(told), number(sure, 3), sep="\t")
 
 
 def _told(prediction: Any) -> str:

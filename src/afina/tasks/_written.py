@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import Batch, Difference, Loss, Row, Scores, Task, Term
+from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Task, Term
 from afina.messages import N_
 from afina.settings import setting
 
@@ -101,6 +101,30 @@ class Written(Task):
             "score": answer["loss"] / answer["tokens"] if answer["tokens"] else None,
         }
 
+    @abstractmethod
+    def before(self, row: Row) -> dict[str, Any]:
+        """Return what a cleaned row's text is written after, as columns of `predictions.csv`."""
+
+    def line(self, row: Row, answer: Any) -> dict[str, Any]:
+        """Return the row with its reference, the text that was written (None: not asked for) and the mean loss."""
+        from afina.scoring.written import normal
+
+        told, reference = self.predict(answer, row), self.reference(row)
+        text: str | None = told["prediction"]
+        right = None if text is None or reference is None else normal(text) == normal(reference)
+        return {
+            **self.before(row),
+            "label": reference,
+            "prediction": text,
+            "loss": told["score"],
+            "right": right,
+        }
+
+    def warn(self, splits: Splits) -> list[str]:
+        from afina.scoring.written import missing
+
+        return missing()
+
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         """Return the mean loss a token, perplexity, and how near the written texts come to their references.
 
@@ -128,8 +152,8 @@ class Written(Task):
         from afina.scoring.language import difference
 
         if not (_guesses(a) and _guesses(b)):
-            told = [[each["text"] for each in answers] for answers in (a, b)]
-            return written.difference(*told, [self.reference(row) for row in rows])
+            mine, other = ([each["text"] for each in answers] for answers in (a, b))
+            return written.difference(mine, other, [self.reference(row) for row in rows])
         ours, theirs = (np.array([each["loss"] for each in answers], float) for answers in (a, b))
         return difference(ours, theirs, np.array([each["tokens"] for each in a], float))
 

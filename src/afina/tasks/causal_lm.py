@@ -78,8 +78,8 @@ class CausalLm(Decoder):
             ids.pop()
         return ids or [int(tokenizer.eos_token_id or tokenizer.pad_token_id)]
 
-    def line(self, row: Row, answer: Any) -> dict[str, Any]:
-        return {"text": row["text"], "begins": _half(row["text"]), **self.predict(answer, row)}
+    def before(self, row: Row) -> dict[str, Any]:
+        return {"text": row["text"], "begins": _half(row["text"])}
 
     @classmethod
     def toy(cls) -> list[Row]:

@@ -138,11 +138,8 @@ class Chat(Decoder):
             )
         return {"messages": self._headed(said), "asked": True}
 
-    def line(self, row: Row, answer: Any) -> dict[str, Any]:
-        import json
-
-        before = json.dumps(row["messages"][:-1], ensure_ascii=False)
-        return {"messages": before, "label": self.reference(row), **self.predict(answer, row)}
+    def before(self, row: Row) -> dict[str, Any]:
+        return {"messages": row["messages"][:-1]}
 
     def _read(self, row: Mapping[str, Any], completion: str | None) -> list[dict[str, str]]:
         """Return the messages of a row; the reply under `completion` is the last of them."""

@@ -110,11 +110,6 @@ class Seq2Seq(Written):
         if not splits.train:
             raise InputError(_("There is no text to learn from."))
 
-    def warn(self, splits: Splits) -> list[str]:
-        from afina.scoring.written import missing
-
-        return missing()
-
     def key(self, row: Row) -> Any:
         return row["source"]
 
@@ -191,14 +186,8 @@ class Seq2Seq(Written):
         )
         return [text.strip() for text in tokenizer.batch_decode(written[:, 1:], skip_special_tokens=True)]
 
-    def line(self, row: Row, answer: Any) -> dict[str, Any]:
-        from afina.scoring.written import normal
-
-        told = self.predict(answer, row)
-        found = {"source": row["source"], "label": row["target"], **told}
-        if told["prediction"] is not None:
-            found["right"] = normal(told["prediction"]) == normal(row["target"])
-        return found
+    def before(self, row: Row) -> dict[str, Any]:
+        return {"source": row["source"]}
 
     def baselines(
         self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase

@@ -193,7 +193,9 @@ def _train(
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
             "data": about_data,
-            "fitting": judge(evaluations, main_metric(found), progress.stopped) if evaluations else None,
+            "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
+            if evaluations
+            else None,
         }
         speed = progress.tokens / max(progress.seconds, 1e-9)
         mean = sum(plan.lengths) / len(plan.lengths)
