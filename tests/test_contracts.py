@@ -4,6 +4,7 @@ Each test runs a two-layer model on the task's toy rows. A new file in `tasks/` 
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -311,6 +312,12 @@ def test_eight_rows_can_be_learnt(
         return sum(means.values())
 
     before = loss()
+    # A text that stands alone cannot be told from the seven others before it has begun.
+    least = (
+        math.log(8) * 8 / batch.counts["loss"]
+        if request.node.callspec.params["case"] == "causal_lm-full"
+        else 0
+    )
     fit(
         accelerator,
         model,
@@ -322,7 +329,7 @@ def test_eight_rows_can_be_learnt(
         steps_per_epoch=1,
         quiet=True,
     )
-    assert loss() < (before * toys.LEFT[method] if method in toys.LEFT else min(0.05, before / 20))
+    assert loss() < least + (before * toys.LEFT[method] if method in toys.LEFT else min(0.05, before / 20))
 
 
 @pytest.fixture

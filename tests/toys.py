@@ -149,6 +149,8 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
             num_attention_heads=2,
             max_position_embeddings=LENGTH,
             initializer_range=initializer_range,
+            attention_bias=True,  # for `bitfit`
+            mlp_bias=True,
             bos_token_id=tokenizer.bos_token_id,
             **ends,
         )

@@ -169,7 +169,10 @@ class Chat(Decoder):
 
     @classmethod
     def toy(cls) -> list[Row]:
-        asked = [("¿De qué color es {}?", "Es de color {}."), ("What colour is {}?", "It is {}.")]
+        asked = [
+            ("¿De qué color es {}?", "Es de color {}."), ("What colour is {}?", "It is {}."),
+            ("Dime el color: {}", "¡{}!"), ("{}?", "{}, I think."),
+        ]  # fmt: skip
         things = [
             ("el mar", "azul"), ("la nieve", "blanco"), ("the grass", "green"), ("el sol", "amarillo"),
             ("my hat", "red"), ("la noche", "negro"), ("the road", "grey"), ("tu perro", "marrón"),
