@@ -51,7 +51,7 @@ def write(run: Path) -> Path:
 
 def _samples(record: Record) -> list[dict[str, Any]]:
     """Return some of the rows that were answered in words, spread evenly; the others were scored by their loss alone."""
-    rows = [row for row in record.predictions() if row["loss"] is not None and row["prediction"]]
+    rows = [row for row in record.predictions() if row.get("asked") == "True"]
     return rows[:: max(1, -(-len(rows) // EXAMPLES))]
 
 

@@ -106,7 +106,7 @@ class Written(Task):
         """Return what a cleaned row's text is written after, as columns of `predictions.csv`."""
 
     def line(self, row: Row, answer: Any) -> dict[str, Any]:
-        """Return the row with its reference, the text that was written (None: not asked for) and the mean loss."""
+        """Return the row with its reference, the mean loss, and what was written where the model was `asked`."""
         from afina.scoring.written import normal
 
         told, reference = self.predict(answer, row), self.reference(row)
@@ -118,6 +118,7 @@ class Written(Task):
             "prediction": text,
             "loss": told["score"],
             "right": right,
+            "asked": text is not None,
         }
 
     def warn(self, splits: Splits) -> list[str]:
