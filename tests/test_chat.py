@@ -166,6 +166,20 @@ def test_what_a_person_asks(tokenizer: PreTrainedTokenizerBase) -> None:
     assert tokenizer.decode(row["prompt"]) == "<|endoftext|><|user|>hola<|end|><|assistant|>"
 
 
+def test_a_model_that_learnt_from_other_columns_is_asked_alike() -> None:
+    for task in (Chat(messages="turns"), Chat(prompt="instruction", input="input", completion="output")):
+        for given in (
+            "hola",
+            [{"role": "user", "content": "hola"}],
+            {"prompt": "hola"},
+            {"messages": ["hola"]},
+        ):
+            assert task.ask(given)["messages"] == [{"role": "user", "content": "hola"}]
+    assert Chat(messages="turns").ask({"turns": ["hola"]})["messages"] == [
+        {"role": "user", "content": "hola"}
+    ]
+
+
 def test_a_reply_ends_where_the_turn_ends(tokenizer: PreTrainedTokenizerBase) -> None:
     assert set(Chat().stops(tokenizer)) == {
         tokenizer.eos_token_id,

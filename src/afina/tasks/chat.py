@@ -73,7 +73,13 @@ class Chat(Decoder):
         )
 
     def clean(self, row: Row) -> Row | None:
-        said = self._read(row, self.completion or "completion")
+        from afina.data.chat import messages
+
+        if self.prompt:
+            said = self._prompted(row, self.completion or "completion")
+        else:
+            said = messages(row.get(self.messages or "messages")) or []
+        said = self._headed(said)
         while said and said[-1]["role"] != "assistant":
             said.pop()
         return {"messages": said} if said else None
@@ -123,13 +129,16 @@ class Chat(Decoder):
         return sorted({*super().stops(tokenizer), *sign[:1]})
 
     def ask(self, given: Any) -> Row:
-        """Return a text as what the user says, a list as messages, a row by the columns of training."""
+        """Return a text as what the user says, a list as messages, a row by the columns of training or our names."""
+        from afina.data.chat import messages
+
         if isinstance(given, str):
             said = [{"role": "user", "content": given.encode("utf-8", "replace").decode()}]
         elif isinstance(given, Mapping):
-            said = self._read(given, None)
+            held = given.get(self.messages or "messages", given.get("messages"))
+            said = self._prompted(given) if held is None else messages(held) or []
         else:
-            said = self._read({"messages": given}, None)
+            said = messages(given) or []
         while said and said[-1]["role"] == "assistant":
             said.pop()
         if not said or not said[-1]["content"].strip():
@@ -141,25 +150,15 @@ class Chat(Decoder):
     def before(self, row: Row) -> dict[str, Any]:
         return {"messages": row["messages"][:-1]}
 
-    def _read(self, row: Mapping[str, Any], completion: str | None) -> list[dict[str, str]]:
-        """Return the messages of a row; the reply under `completion` is the last of them."""
-        from afina.data.chat import messages
+    def _prompted(self, row: Mapping[str, Any], completion: str | None = None) -> list[dict[str, str]]:
+        """Return what is asked as the user's turn and, where its column is named, the reply as the assistant's."""
         from afina.data.columns import text_of
 
-        held = row.get(self.messages or "messages")
-        if held is not None and not self.prompt:
-            return self._headed(messages(held) or [])
-        asked = (text_of(row.get(self.prompt or "prompt")) or "").strip()
-        if not asked:
-            return []
+        asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
         beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
-        said = [{"role": "user", "content": f"{asked}\n\n{beside}" if beside else asked}]
-        if completion is not None:
-            reply = (text_of(row.get(completion)) or "").strip()
-            if not reply:
-                return []
-            said.append({"role": "assistant", "content": reply})
-        return self._headed(said)
+        reply = (text_of(row.get(completion)) or "").strip() if completion else ""
+        said = {"user": f"{asked}\n\n{beside}" if beside else asked, "assistant": reply}
+        return [{"role": role, "content": text} for role, text in said.items() if text] if asked else []
 
     def _headed(self, said: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         """Return the messages with the system's turn at their head, where one is wanted and none is there."""
