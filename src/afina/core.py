@@ -263,6 +263,10 @@ class Task(Settings, ABC):
         """Return what training draws from: the encoded row, or its parts where its loss is their sum (windows)."""
         return [row]
 
+    def learnt(self, row: Row) -> list[tuple[int, bool]] | None:
+        """Return the tokens of an encoded row and which of them are learnt; None where the task learns no tokens."""
+        return None
+
     @abstractmethod
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase

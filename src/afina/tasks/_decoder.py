@@ -79,6 +79,13 @@ class Decoder(Written):
     def pieces(self, row: Row) -> list[Row]:
         return [{"windows": [window], "prompt": None} for window in row["windows"]]
 
+    def learnt(self, row: Row) -> list[tuple[int, bool]]:
+        found: list[tuple[int, bool]] = []
+        for ids, following in row["windows"]:
+            known = [False, *(token != IGNORED for token in following[:-1])]
+            found += zip(ids, known, strict=True)
+        return found
+
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
     ) -> Batch:

@@ -9,7 +9,14 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
-from afina.verbs._describe import evaluation, labels_in_words, plan_in_words, summary, trained_weights
+from afina.verbs._describe import (
+    evaluation,
+    labels_in_words,
+    mask_in_words,
+    plan_in_words,
+    summary,
+    trained_weights,
+)
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure
 from afina.verbs._prepare import Prepared, lengths, prepare
@@ -43,6 +50,9 @@ class Finetune(Training):
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    show_mask: bool = setting(
+        False, N_("Print which tokens of the first training rows are learnt: each in ⟦ ⟧.")
+    )
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
@@ -147,6 +157,9 @@ def _train(
         plan_words = plan_in_words(splits, verb, total, trained, whole)
         for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
             say(sentence, quiet)
+    if verb.show_mask and accelerator.is_main_process:
+        for sentence in mask_in_words(task, tokenizer, encoded[0]):
+            say(sentence)
     if verb.dry_run:
         say(
             _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
