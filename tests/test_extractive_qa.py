@@ -17,10 +17,11 @@ import toy
 from afina.core import Row, Splits, Table
 from afina.data.read import read
 from afina.errors import InputError
+from afina.models.heads import AT_ONCE
 from afina.models.load import load, load_tokenizer
 from afina.tasks._context_windows import Text, Window, encode
 from afina.tasks._spans import decode
-from afina.tasks.extractive_qa import TOKENS_AT_ONCE, ExtractiveQa
+from afina.tasks.extractive_qa import ExtractiveQa
 from afina.train.bundle import Bundle, by_row
 from afina.verbs._prepare import prepare
 
@@ -308,7 +309,7 @@ def test_a_book_is_read_to_its_end_piece_by_piece(bundle: Bundle) -> None:
     hook.remove()
     assert encoded["windows"][-1].places[-1].tolist()[1] == len(context)
     assert sum(rows for rows, _width in shapes) == len(encoded["windows"])
-    assert len(shapes) > 1 and max(rows * width for rows, width in shapes) <= TOKENS_AT_ONCE
+    assert len(shapes) > 1 and max(rows * width for rows, width in shapes) <= AT_ONCE
     assert told["spans"]
 
 

@@ -170,8 +170,9 @@ def test_the_loss_of_numbers_is_least_where_the_answer_is_right(bounds: str | No
 def test_a_pair_has_segments_and_loses_of_its_longer_text(place: Path) -> None:
     bundle = afina.Run(place / "runs" / "sentence_pair").bundle
     row = {"text": "hola " * 40, "text_pair": "adiós"}
-    (whole,) = bundle.task.encode([row], bundle.tokenizer, 512)
-    (cut,) = bundle.task.encode([row], bundle.tokenizer, 12)
+    ((whole,), (cut,)) = (
+        bundle.task.encode([row], bundle.tokenizer, length)[0]["windows"] for length in (512, 12)
+    )
     tail = whole["token_type_ids"].count(1)
     assert len(cut["input_ids"]) == len(cut["token_type_ids"]) == 12
     assert cut["token_type_ids"].count(1) == tail and cut["input_ids"][-tail:] == whole["input_ids"][-tail:]

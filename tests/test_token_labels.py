@@ -16,7 +16,7 @@ from afina.errors import InputError
 from afina.models.find import EMBEDDED
 from afina.models.load import load_tokenizer
 from afina.names import ENCODER
-from afina.tasks._windows import windows
+from afina.tasks._word_places import find
 from afina.tasks.token_labels import TokenLabels
 from afina.verbs._prepare import clean
 
@@ -229,26 +229,27 @@ def test_places_are_those_of_the_text(seed: int) -> None:
 
 def test_each_word_is_read_at_its_first_piece() -> None:
     text = "Extraordinariamente, Ana desoxirribonucleico"
-    ((ids,), places) = windows([(text, words(text))], TOKENIZER, 64, 4)[0]
+    (((ids,), places, _read),) = find([(text, words(text))], TOKENIZER, 64, 16)
     pieces = TOKENIZER.convert_ids_to_tokens(ids)
     read_at = [pieces[place[1]] for place in places if place]
     assert len(read_at) == 4 and not any(piece.startswith("##") for piece in read_at)
     assert len(pieces) > 6
 
 
-@pytest.mark.parametrize("length", [8, 13, 32])
-def test_a_long_text_loses_no_word(length: int) -> None:
-    tokens = [random.Random(i).choice(["casa", "perro", "tren", "Lima"]) for i in range(100)]
+@pytest.mark.parametrize(("length", "stride"), [(8, 2), (8, 0), (13, 3), (32, 8), (32, 128)])
+def test_a_long_text_loses_no_word(length: int, stride: int) -> None:
+    tokens = [random.Random(i).choice(["casa", "perro", "tren", "desoxirribonucleico"]) for i in range(100)]
     text, places = located(tokens, None)
-    (ids, found), (whole, alone) = (
-        windows([(text, places)], TOKENIZER, most, 4)[0] for most in (length, 10**6)
+    ((ids, found, read),), ((whole, alone, _read),) = (
+        find([(text, places)], TOKENIZER, most, stride) for most in (length, 10**6)
     )
+    assert read == 100
     assert max(map(len, ids)) <= length and len(ids) > 100 / length and len(whole) == 1
     for place, expected in zip(found, alone, strict=True):
         assert place is not None and expected is not None
         assert ids[place[0]][place[1]] == whole[0][expected[1]]
         # Far from the ends of the text a word has other tokens on both sides.
-        if 20 < expected[1] < 80 and length > 8:
+        if 20 < expected[1] < 80 and length > 8 and stride > 0:
             assert 1 + (length - 2) // 16 < place[1] < len(ids[place[0]]) - 1 - (length - 2) // 16
 
 

@@ -32,16 +32,24 @@ from afina.train.loop import Objective, steps
 
 WHOLE = 10**6  # micro-batch tokens that hold any step in one piece
 LENGTH = 32  # positions of the model
+SHORT = 8  # tokens that a variant called "windows" reads at once
 # Where `build` writes the model for tasks that an encoder is not made for, by their head.
 FOLDERS = {"AutoModelForCausalLM": "decoder", "AutoModelForSeq2SeqLM": "encoder_decoder"}
 
 # Beside every task with its own defaults: knobs that change what its loss sums over, which is nothing to a method,
 # so that one method will do. A corpus brings pairs.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "classification": {"balanced": {"class_weight": "balanced"}},
-    "token_labels": {"balanced": {"class_weight": "balanced"}, "words": {"tags": "words"}},
+    "classification": {
+        "balanced": {"class_weight": "balanced"},
+        "windows": {"long": "windows", "doc_stride": 1},
+    },
+    "token_labels": {"balanced": {"class_weight": "balanced"}, "words": {"tags": "words"}, "windows": {}},
     "regression": {"bounded": {"bounds": "0,6"}},
-    "sentence_pair": {"score": {"target": "score"}, "balanced": {"class_weight": "balanced"}},
+    "sentence_pair": {
+        "score": {"target": "score"},
+        "balanced": {"class_weight": "balanced"},
+        "windows": {"long": "windows"},
+    },
     "masked_lm": {"pairs": {"nsp": True, "nsp_weight": 0.5}, "bag of words": {"bow_weight": 0.5}},
 }
 NAMES = [
@@ -193,7 +201,7 @@ def case(name: str, folder: Path) -> Case:
         : 4 * len(cleaned) // 5
     ]  # labels come unevenly, and a step's rows do not divide the epoch
     task = task.learn(cleaned)
-    rows: Sequence[Row] = task.encode(cleaned, tokenizer, LENGTH)
+    rows: Sequence[Row] = task.encode(cleaned, tokenizer, SHORT if variant == ["windows"] else LENGTH)
     if variant == ["pairs"]:
         windows = Windows(Corpus.open(folder / "corpus"), LENGTH - 3)
         rows = [windows[i] for i in range(len(windows))]

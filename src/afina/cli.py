@@ -79,10 +79,13 @@ class Verbs(click.Group):
 
 def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> click.Command:
     fields = dict(knobs(find("verbs", verb)))
+    unlike: set[str] = set()  # whose default depends on the task or the method
     if has_task:
         for folder in ("tasks", "methods"):
             for name in known(folder):
-                fields = knobs(find(folder, name)) | fields
+                own = knobs(find(folder, name))
+                fields = own | fields
+                unlike |= {each for each in own if own[each].default != fields[each].default}
     elif verb == "pretrain":
         fields |= {name: field for name, field in knobs(find("tasks", "masked_lm")).items() if name != "text"}
     params: list[click.Parameter] = [
@@ -91,7 +94,7 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
         )
         for i, name in enumerate(arguments)
     ]
-    params += [_option(name, field) for name, field in (fields | knobs(Common)).items()]
+    params += [_option(name, field, name not in unlike) for name, field in (fields | knobs(Common)).items()]
     params.append(
         click.Option(["--json", "as_json"], is_flag=True, help=_("Print one JSON object on one line."))
     )
@@ -110,7 +113,7 @@ def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> 
     )
 
 
-def _option(name: str, field: FieldInfo) -> click.Option:
+def _option(name: str, field: FieldInfo, one_default: bool) -> click.Option:
     """Return the flag of one setting; its value is checked where the setting is defined, not here."""
     sentence = _(field.description) if field.description else ""
     if field.annotation is bool:
@@ -121,7 +124,7 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     ]
     if name in ("task", "method"):
         choices = known(f"{name}s")
-    if field.default is not None and field.default != ():
+    if one_default and field.default is not None and field.default != ():
         sentence += " " + _("[default: {default}]").format(default=field.default)
     return click.Option([flag(name), name], metavar="|".join(choices) or _metavar(field), help=sentence)
 

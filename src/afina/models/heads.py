@@ -7,9 +7,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from afina.core import Batch
 from afina.models.parts import backbone
+
+AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -56,16 +61,30 @@ def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
 
 
-def logits(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return what an `AutoModelForSequenceClassification` says of each row [rows, answers], in float32.
+def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
+    """Return the named outputs of the head of an `AutoModelFor…` for each row of the tensors, in float32.
 
-    Segment ids go only to a model that tells segments apart: RoBERTa has an embedding for one, GPT-2 would take
-    them for words.
+    One row of data may be many windows: alone in its batch it goes through the model AT_ONCE tokens at a time. Where
+    a gradient is asked for, each such part is computed a second time on the way back instead of being kept (Chen et
+    al. 2016). Segment ids go only to a model that tells segments apart: RoBERTa has an embedding for one, GPT-2
+    would take them for words.
     """
     wanted = ["input_ids", "attention_mask"]
     if getattr(model.config, "type_vocab_size", 0) > 1:
         wanted.append("token_type_ids")
-    return model(**{name: tensors[name] for name in wanted if name in tensors}).logits.float()
+    given = {name: batch.tensors[name] for name in wanted if name in batch.tensors}
+    rows, width = given["input_ids"].shape
+
+    def ask(*tensors: Tensor) -> tuple[Tensor, ...]:
+        out = model(**dict(zip(given, tensors, strict=True)))
+        return tuple(out[name].float() for name in names)
+
+    some, learning = max(1, AT_ONCE // width), torch.is_grad_enabled()
+    if rows <= some or (learning and len(batch.rows) > 1):
+        return list(ask(*given.values()))
+    parts = zip(*(tensor.split(some) for tensor in given.values()), strict=True)
+    found = [checkpoint(ask, *part, use_reentrant=False) if learning else ask(*part) for part in parts]
+    return [torch.cat(each) for each in zip(*found, strict=True)]
 
 
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from afina.tasks._windows import Long, Read, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-AT_ONCE = 256  # rows tokenized together
 HALF_CHARACTERS = re.compile(
     "[\ud800-\udfff]"
 )  # which a shell or broken JSON may hand on, and no tokenizer takes
@@ -22,7 +22,7 @@ HALF_CHARACTERS = re.compile(
 class Window(NamedTuple):
     """One stretch of a context beside its question, as the model reads it.
 
-    `ids` and, where the model has them, `types` [tokens]; `places` [context tokens, 2] are where those tokens stand
+    `ids` and `types` [tokens]; `places` [context tokens, 2] are where those tokens stand
     in the context, in characters; the first of them is token `first`. `null` is the token that stands for "no
     answer here". `starts` [context tokens] says which tokens have more of the context around them here than in
     any other window: a span is looked for only where its first token does. `gold` is (first, last) token of the
@@ -30,7 +30,7 @@ class Window(NamedTuple):
     """
 
     ids: np.ndarray
-    types: np.ndarray | None
+    types: np.ndarray
     first: int
     places: np.ndarray
     null: int
@@ -47,82 +47,47 @@ class Text(NamedTuple):
 
 
 def encode(
-    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int
+    texts: Sequence[Text],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    doc_stride: int,
+    long: Long = "windows",
 ) -> Iterator[tuple[list[Window], int]]:
     """Yield for each text its windows of at most `max_length` tokens and how many of the question's were cut.
 
-    Neighbours share `doc_stride` tokens of the context, or half of what fits where that is less. A question may
-    fill half of the window; what goes beyond is cut off its end.
+    The context slides (see `_windows.read`); of a text that is to be cut only the first window is there, and an
+    answer that does not lie in it is not known.
     """
-    for start in range(0, len(texts), AT_ONCE):
-        yield from _encode(texts[start : start + AT_ONCE], tokenizer, max_length, doc_stride)
-
-
-def _encode(
-    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int
-) -> list[tuple[list[Window], int]]:
-    special = tokenizer.num_special_tokens_to_add(pair=True)
-    most = max(1, (max_length - special) // 2)
-    questions = [HALF_CHARACTERS.sub("\ufffd", text.question) for text in texts]
-    tokens = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    cut = [max(0, len(each) - most) for each in tokens]
-    questions = [
-        question[: places[most - 1][1]] if beyond else question
-        for question, places, beyond in zip(questions, tokens, cut, strict=True)
+    pairs = [
+        [HALF_CHARACTERS.sub("\ufffd", part) for part in (text.question, text.context)] for text in texts
     ]
-    by_stride: dict[int, list[int]] = defaultdict(list)
-    for row, (places, beyond) in enumerate(zip(tokens, cut, strict=True)):
-        room = max_length - special - (len(places) - beyond)
-        by_stride[min(doc_stride, room // 2)].append(row)
-    found: list[list[Window]] = [[] for _text in texts]
-    for stride, rows in by_stride.items():
-        whole = tokenizer(
-            [questions[row] for row in rows],
-            [HALF_CHARACTERS.sub("\ufffd", texts[row].context) for row in rows],
-            truncation="only_second",
-            max_length=max_length,
-            stride=stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        of_row: dict[int, list[int]] = defaultdict(list)
-        for window, row in enumerate(whole["overflow_to_sample_mapping"]):
-            of_row[rows[row]].append(window)
-        for row, windows in of_row.items():
-            found[row] = _windows(whole, windows, stride, tokenizer.cls_token_id, texts[row].answer)
-    return list(zip(found, cut, strict=True))
+    for text, found in zip(texts, read(pairs, tokenizer, max_length, doc_stride, 1), strict=True):
+        yield _windows(found, tokenizer.cls_token_id, text.answer, long), found.cut
 
 
-def _windows(
-    whole: Any, windows: Sequence[int], stride: int, cls: int | None, answer: tuple[int, int] | None
-) -> list[Window]:
-    parts = []
-    for window in windows:
-        inside = [i for i, part in enumerate(whole.sequence_ids(window)) if part == 1]
-        first = inside[0] if inside else 0
-        places = np.asarray(whole["offset_mapping"][window], np.int32).reshape(-1, 2)
-        parts.append((first, places[first : first + len(inside)]))
-    # Every window but the first begins with the last `stride` tokens of the one before.
-    begins = np.cumsum([0, *(len(places) - stride for _first, places in parts[:-1])])
-    document = np.concatenate([parts[0][1], *(places[stride:] for _first, places in parts[1:])])
-    gold = _tokens(document, answer)
-    most = _most_around(begins, [len(places) for _first, places in parts], len(document))
+def _windows(found: Read, cls: int | None, answer: tuple[int, int] | None, long: Long) -> list[Window]:
+    gold, kept = _tokens(found.places, answer), found.windows
+    if long == "truncate" and len(kept) > 1:
+        kept = kept[:1]
+        if gold is not None and gold[1] >= int((kept[0].texts == 1).sum()):
+            gold = IGNORED, IGNORED
+    begins = [window.begin for window in kept]
+    lengths = [int((window.texts == 1).sum()) for window in kept]
+    most = _most_around(begins, lengths, len(found.places))
     made = []
-    for number, (window, (first, places)) in enumerate(zip(windows, parts, strict=True)):
-        ids = np.asarray(whole["input_ids"][window], np.int64)
-        types = whole.get("token_type_ids")
-        at_cls = np.flatnonzero(ids == cls)
-        null = int(at_cls[0]) if len(at_cls) else 0
-        begin, end = int(begins[number]), int(begins[number]) + len(places)
+    for number, (window, begin, length) in enumerate(zip(kept, begins, lengths, strict=True)):
+        inside, at_cls = np.flatnonzero(window.texts == 1), np.flatnonzero(window.ids == cls)
+        first, null = int(inside[0]) if length else 0, int(at_cls[0]) if len(at_cls) else 0
+        here = slice(begin, begin + length)
         made.append(
             Window(
-                ids,
-                None if types is None else np.asarray(types[window], np.int64),
+                window.ids,
+                window.types,
                 first,
-                places,
+                found.places[here],
                 null,
-                most[begin:end] == number,
-                _here(gold, begin, end, first, null),
+                most[here] == number,
+                _here(gold, begin, begin + length, first, null),
             )
         )
     return made
@@ -152,7 +117,7 @@ def _here(gold: tuple[int, int] | None, begin: int, end: int, first: int, null: 
     return (null, null) if last < begin or start >= end else (IGNORED, IGNORED)
 
 
-def _most_around(begins: np.ndarray, lengths: Sequence[int], tokens: int) -> np.ndarray:
+def _most_around(begins: Sequence[int], lengths: Sequence[int], tokens: int) -> np.ndarray:
     """Return, a token of the context, the window in which it is farthest from an edge (Devlin et al. 2019)."""
     best, window = np.full(tokens, -1), np.zeros(tokens, np.int64)
     for number, (begin, length) in enumerate(zip(begins, lengths, strict=True)):

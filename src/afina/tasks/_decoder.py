@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Row, Splits
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.names import DECODER
 from afina.settings import setting
+from afina.tasks._windows import Long, shared, when_long
 from afina.tasks._written import IGNORED, Written
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ class Decoder(Written):
     head: ClassVar[str] = "AutoModelForCausalLM"
     embedded: ClassVar[str | None] = DECODER
 
-    long: Literal["truncate", "windows"] = setting(
-        "windows", N_("What is done with a text longer than the model reads: cut it, or read it in windows.")
-    )
-    doc_stride: int = setting(128, N_("Tokens that neighbouring windows of a long text share."), ge=0)
+    long: Long = when_long("windows")
+    doc_stride: int = shared()
     packing: bool = setting(
         False,
         N_("Put short texts one after another into one row instead of padding, each blind to the others."),

@@ -6,7 +6,7 @@ A `Sentence` reads the texts; what an answer is (a label, a set of labels, a num
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
@@ -14,6 +14,7 @@ from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._windows import Long, shared, when_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,12 +106,19 @@ class Form(ABC):
 
 
 class Sentence(Task):
-    """Give each row, of one text or of a pair, one answer."""
+    """Give each row, of one text or of a pair, one answer.
+
+    An encoded row holds `windows`: one, cut where the row is too long, or with `long="windows"` as many as reach its
+    end. The logits of a row are the mean of those of its windows, in training as in answering. Of a pair the longer
+    text slides and the other stays beside it (see `_windows.read`).
+    """
 
     head: ClassVar[str] = "AutoModelForSequenceClassification"
 
     text: str | None = setting(None, N_("Column that holds the text (default: guessed and said)."))
     label: str | None = setting(None, N_("Column that holds the label (default: guessed and said)."))
+    long: Long = when_long("truncate")
+    doc_stride: int = shared()
 
     @property
     @abstractmethod
@@ -181,35 +189,59 @@ class Sentence(Task):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         texts = [[row[role] for row in rows] for role in self.inputs]
-        pairs = len(texts) > 1
-        ids = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=pairs)
-        kept = ("input_ids", "token_type_ids") if pairs else ("input_ids",)
+        read = self._windows if self.long == "windows" else self._cut
         return [
-            {name: ids[name][i] for name in kept} | {"label": self.form.encode(row.get("label"))}
-            for i, row in enumerate(rows)
+            {"windows": windows, "cut": cut, "label": self.form.encode(row.get("label"))}
+            for row, (windows, cut) in zip(rows, read(texts, tokenizer, max_length), strict=True)
         ]
+
+    def _windows(
+        self, texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Iterator[tuple[list[Row], int]]:
+        from afina.tasks._windows import read
+
+        rows = list(zip(*texts, strict=True))
+        for found in read(rows, tokenizer, max_length, self.doc_stride):
+            yield (
+                [_read(each.ids.tolist(), each.types.tolist(), len(self.inputs)) for each in found.windows],
+                found.cut,
+            )
+
+    def _cut(
+        self, texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Iterator[tuple[list[Row], int]]:
+        told = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
+        for ids, types in zip(told["input_ids"], told["token_type_ids"], strict=True):
+            # Of an empty text some tokenizers make nothing at all.
+            yield [_read(ids or [tokenizer.pad_token_id], types or [0], len(self.inputs))], 0
+
+    def length(self, row: Row) -> int:
+        """Return the tokens of all windows, padding counted."""
+        return len(row["windows"]) * max(len(window["input_ids"]) for window in row["windows"])
+
+    def unseen(self, row: Row, whole: int) -> int:
+        return row["cut"] if len(row["windows"]) > 1 else super().unseen(row, whole)
 
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
     ) -> Batch:
+        """Return the windows of all rows [windows, tokens]; the rows' gold answers [rows]."""
         import torch
 
         from afina.batching.pad import inputs
 
         rows = [row for row, _rng in items]
+        windows = [window for row in rows for window in row["windows"]]
         gold = [row["label"] for row in rows]
-        tensors = inputs(rows, tokenizer.pad_token_id) | {"labels": torch.tensor(gold)}
-        return Batch(tensors, {"loss": self.form.count(gold)}, sum(len(row["input_ids"]) for row in rows))
+        tensors = inputs(windows, tokenizer.pad_token_id) | {"labels": torch.tensor(gold)}
+        tokens = sum(len(window["input_ids"]) for window in windows)
+        return Batch(tensors, {"loss": self.form.count(gold)}, tokens, rows)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        from afina.models.heads import logits
-
-        return {"loss": Term(self.form.loss(logits(model, batch.tensors), batch.tensors["labels"]))}
+        return {"loss": Term(self.form.loss(_pooled(model, batch), batch.tensors["labels"]))}
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
-        from afina.models.heads import logits
-
-        return self.form.answer(logits(model, batch.tensors))
+        return self.form.answer(_pooled(model, batch))
 
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         return self.form.predict(answer)
@@ -240,6 +272,22 @@ class Sentence(Task):
 
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
         return self.form.difference(a, b, golds(rows))
+
+
+def _read(ids: list[int], types: list[int], texts: int) -> Row:
+    """Return what the model reads at once, with segment ids where there are two texts."""
+    return {"input_ids": ids} | ({"token_type_ids": types} if texts > 1 else {})
+
+
+def _pooled(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits of each row [rows, answers]: the mean over its windows."""
+    import torch
+
+    from afina.models.heads import outputs
+
+    (logits,) = outputs(model, batch, "logits")
+    windows = [len(row["windows"]) for row in batch.rows]
+    return torch.stack([each.mean(0) for each in logits.split(windows)])
 
 
 def golds(rows: Sequence[Row]) -> list[Any]:

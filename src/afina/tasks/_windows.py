@@ -1,101 +1,116 @@
-"""Texts of any length as rows that the model can take, and where in them each word begins."""
+"""Rows of more tokens than the model takes, as windows that overlap; and the settings that say so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import N_, _
+from afina.settings import setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Place = tuple[int, int]  # a window and a token in it
-Windows = list[list[int]]
+Long = Literal["truncate", "windows"]
+AT_ONCE = 256  # rows tokenized together
+WHOLE = 10**9  # a length that no row has
 
 
-def windows(
-    rows: Sequence[tuple[str, Sequence[Sequence[int]]]],
+def when_long(default: Long) -> Any:
+    """Declare what becomes of a row that is longer than the model takes."""
+    return setting(
+        default,
+        N_(
+            "What becomes of a row of more than --max-length tokens: truncate cuts its end off, windows reads all of "
+            "it in overlapping windows (default: windows for words and questions, else truncate)."
+        ),
+    )
+
+
+def shared() -> Any:
+    """Declare how much two windows share."""
+    return setting(
+        128, N_("Tokens that neighbouring windows of a long row share, at most half a window."), ge=0
+    )
+
+
+class Window(NamedTuple):
+    """What the model reads at once of a row, special tokens included.
+
+    `ids` and `types` [tokens]; `places` [tokens, 2] are where in their text they stand, in characters; `texts`
+    [tokens] is which text of the row each belongs to, -1 for special ones. `begin` is how many tokens of the text
+    that slides stand before those of this window.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    places: np.ndarray
+    texts: np.ndarray
+    begin: int
+
+
+class Read(NamedTuple):
+    """A row as its windows; `places` [tokens, 2] of the whole text that slides; tokens `cut` off the other text."""
+
+    windows: list[Window]
+    places: np.ndarray
+    cut: int
+
+
+def read(
+    rows: Sequence[Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    overlap: int,
-) -> list[tuple[Windows, list[Place | None]]]:
-    """Return, for each (text, words [start, end]), its windows of ids and the place of each word's first sub-token.
+    doc_stride: int,
+    slides: int | None = None,
+) -> Iterator[Read]:
+    """Yield each row, of one text or two, as windows of at most `max_length` tokens, special ones counted.
 
-    A text of more than `max_length` tokens, special ones counted, becomes several windows; two neighbours share one in
-    `overlap` of their tokens, and a word is placed where most tokens stand around it. A word that begins within a
-    token has that token; one that no token covers (control characters, blanks) has None. InputError for a tokenizer
-    that does not say where its tokens come from.
+    Of a row that is too long one text slides, and neighbouring windows share `doc_stride` of its tokens, or half of
+    what fits where that is less. Of two texts it is number `slides`, or the one with more tokens; the other stays
+    beside every window, and loses of its end what goes beyond half of the model and what the sliding text leaves
+    free. InputError for a tokenizer that does not say where its tokens come from.
     """
-    if not rows:
-        return []
     if not tokenizer.is_fast:
         raise InputError(
             _(
                 "The tokenizer of this model cannot say where in a text its tokens lie. Choose another --model."
             )
         )
-    special = tokenizer.num_special_tokens_to_add()
-    told = tokenizer(
-        [text for text, _words in rows],
-        truncation=True,
-        max_length=max_length,
-        stride=max(0, max_length - special) // overlap,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-    )
-    of_row: list[list[int]] = [[] for _row in rows]
-    for window, row in enumerate(told["overflow_to_sample_mapping"]):
-        of_row[row].append(window)
-    found = []
-    for (text, words), mine in zip(rows, of_row, strict=True):
-        parts = [_first(text, words, told["offset_mapping"][i], told["special_tokens_mask"][i]) for i in mine]
-        # At the text's own ends nothing is missing around a word.
-        room = [
-            _room(part, i == 0, i == len(parts) - 1, len(told["input_ids"][w]))
-            for i, (part, w) in enumerate(zip(parts, mine, strict=True))
-        ]
-        best = np.argmax(room, axis=0) if len(words) else []
-        places: list[Place | None] = [
-            (int(window), int(parts[window][word])) if parts[window][word] >= 0 else None
-            for word, window in enumerate(best)
-        ]
-        found.append(([told["input_ids"][i] or [tokenizer.pad_token_id] for i in mine], places))
-    return found
+    for start in range(0, len(rows), AT_ONCE):
+        some = [list(texts) for texts in zip(*rows[start : start + AT_ONCE], strict=True)]
+        # A limit that nothing reaches: without one the tokenizer would warn of what is cut here.
+        told = tokenizer(*some, truncation=True, max_length=WHOLE)
+        for whole in told.encodings or ():
+            yield _read(whole, tokenizer, max_length, doc_stride, slides)
 
 
-def _first(text: str, words: Sequence[Sequence[int]], offsets: Any, special: Sequence[int]) -> np.ndarray:
-    """Return the token of one window at which each word begins, -1 where it holds none of it."""
-    kept = [
-        (_after_blanks(text, *at), at[1], i)
-        for i, at in enumerate(offsets)
-        if not special[i] and at[0] < at[1]
-    ]
-    kept = [token for token in kept if token[0] < token[1]]
-    if not kept or not words:
-        return np.full(len(words), -1)
-    starts, ends, places = np.array(kept).T
-    first, last = np.array(words).T
-    at = np.searchsorted(starts, first)
-    inside = np.minimum(at, len(starts) - 1)
-    begins = (at < len(starts)) & (starts[inside] < last)
-    before = np.maximum(at - 1, 0)
-    covers = (at > 0) & (ends[before] > first) & (first < last)
-    return np.where(begins, places[inside], np.where(covers, places[before], -1))
-
-
-def _after_blanks(text: str, start: int, end: int) -> int:
-    """Some tokenizers count the blank before a word as part of its token."""
-    while start < end and text[start].isspace():
-        start += 1
-    return start
-
-
-def _room(places: np.ndarray, begins: bool, ends: bool, tokens: int) -> np.ndarray:
-    left = np.full(len(places), tokens) if begins else places
-    right = np.full(len(places), tokens) if ends else tokens - 1 - places
-    return np.where(places < 0, -1, np.minimum(left, right))
+def _read(
+    whole: Any, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int, slides: int | None
+) -> Read:
+    texts = np.array([-1 if text is None else text for text in whole.sequence_ids], np.int64)
+    ids, types = np.array(whole.ids, np.int64), np.array(whole.type_ids, np.int64)
+    places = np.array(whole.offsets, np.int32).reshape(-1, 2)
+    if not len(ids):  # an empty text, and a tokenizer without special tokens
+        ids, types, texts = np.array([tokenizer.pad_token_id]), np.array([0]), np.array([-1])
+        places = np.zeros((1, 2), np.int32)
+    lengths = [int((texts == text).sum()) for text in (0, 1)]
+    if slides is None:
+        slides = int(lengths[1] > lengths[0])
+    sliding = np.flatnonzero(texts == slides)
+    if len(ids) <= max_length:
+        return Read([Window(ids, types, places, texts, 0)], places[sliding], 0)
+    beside = np.flatnonzero(texts == 1 - slides)
+    room = max_length - (len(ids) - len(sliding) - len(beside))
+    kept = min(len(beside), max(room // 2, room - len(sliding)))
+    frame = np.setdiff1d(np.arange(len(ids)), np.concatenate([sliding, beside[kept:]]))
+    room -= kept
+    step = room - min(doc_stride, room // 2)
+    windows = []
+    for begin in range(0, max(1, len(sliding) - room + step), step):
+        mine = np.sort(np.concatenate([frame, sliding[begin : begin + room]]))
+        windows.append(Window(ids[mine], types[mine], places[mine], texts[mine], begin))
+    return Read(windows, places[sliding], len(beside) - kept)

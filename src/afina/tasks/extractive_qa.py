@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
 
 from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._windows import Long, shared, when_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ARTICLES = 10  # titles; with fewer a draw by title would be too coarse, and paragraphs are kept together
-TOKENS_AT_ONCE = 16_384  # that go through the model when it answers, padding counted
 YES = ("true", "1", "1.0", "yes", "sí", "si")
 
 
@@ -43,10 +43,10 @@ RIVALS = {
 class ExtractiveQa(Task):
     """Mark where in a context the answer to a question stands, as SQuAD asks (Rajpurkar et al. 2016, 2018).
 
-    An encoded row holds `windows` (a long context is read to its end in overlapping ones), its `context`, and
-    how many tokens of an over-long question were `cut`. The loss is the mean of two cross-entropies, over start
-    and end, summed over windows; [CLS] is the gold of a window without the answer. What the softmax is over are
-    the context's tokens and [CLS] alone, so padding changes nothing. Windows that hold a part of the answer
+    An encoded row holds `windows` (a long context is read to its end in overlapping ones, or only the first), its
+    `context`, and how many tokens of an over-long question were `cut`. The loss is the mean of two cross-entropies,
+    over start and end, summed over windows; [CLS] is the gold of a window without the answer. What the softmax is
+    over are the context's tokens and [CLS] alone, so padding changes nothing. Windows that hold a part of the answer
     count in no loss. An answer is `spans` and `null`: see `_spans.decode`.
     """
 
@@ -70,7 +70,8 @@ class ExtractiveQa(Task):
             "are ten articles; else those of a paragraph stay together)."
         ),
     )
-    doc_stride: int = setting(128, N_("Tokens that neighbouring windows of a long context share."), ge=0)
+    long: Long = when_long("windows")
+    doc_stride: int = shared()
     max_answer_length: int = setting(30, N_("Longest answer that is given, in tokens."), ge=1)
     n_best: int = setting(5, N_("Answers that are given to each question, the best first."), ge=1)
     null_threshold: float = setting(
@@ -163,14 +164,8 @@ class ExtractiveQa(Task):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         from afina.tasks._context_windows import Text, encode
 
-        if not tokenizer.is_fast:
-            raise InputError(
-                _(
-                    "This model's tokenizer does not say where its tokens stand in a text. Choose another model."
-                )
-            )
         texts = [Text(row["question"], row["context"], _one_gold(row)) for row in rows]
-        encoded = encode(texts, tokenizer, max_length, self.doc_stride)
+        encoded = encode(texts, tokenizer, max_length, self.doc_stride, self.long)
         return [
             {"windows": windows, "context": row["context"], "cut": cut}
             for row, (windows, cut) in zip(rows, encoded, strict=True)
@@ -180,7 +175,7 @@ class ExtractiveQa(Task):
         return len(row["windows"]) * max(len(window.ids) for window in row["windows"])
 
     def unseen(self, row: Row, whole: int) -> int:
-        return row["cut"]
+        return row["cut"] if len(row["windows"]) > 1 else super().unseen(row, whole)
 
     def pieces(self, row: Row) -> list[Row]:
         return [row | {"windows": [window]} for window in row["windows"]]
@@ -201,12 +196,10 @@ class ExtractiveQa(Task):
             ids[i, : len(window.ids)], attention[i, : len(window.ids)] = window.ids, 1
             allowed[i, window.first : window.first + len(window.places)] = True
             allowed[i, window.null] = True
-            if window.types is not None:
-                types[i, : len(window.types)] = window.types
+            types[i, : len(window.types)] = window.types
         gold = np.array([window.gold for window in windows])
-        tensors = {"input_ids": ids, "attention_mask": attention, "allowed": allowed, "gold": gold}
-        if windows[0].types is not None:
-            tensors["token_type_ids"] = types
+        tensors = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
+        tensors |= {"allowed": allowed, "gold": gold}
         counts = {"loss": float((gold[:, 0] >= 0).sum())}
         ready = {name: torch.from_numpy(array) for name, array in tensors.items()}
         return Batch(ready, counts, int(attention.sum()), rows)
@@ -214,7 +207,7 @@ class ExtractiveQa(Task):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         from torch.nn.functional import cross_entropy
 
-        starts, ends = _logits(model, batch.tensors)
+        starts, ends = _logits(model, batch)
         first, last = batch.tensors["gold"].unbind(1)
         both = cross_entropy(starts, first, reduction="sum") + cross_entropy(ends, last, reduction="sum")
         return {"loss": Term(both / 2)}
@@ -222,7 +215,8 @@ class ExtractiveQa(Task):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         from afina.tasks._spans import decode
 
-        logits = _in_parts(model, batch)
+        both = [each.cpu().numpy() for each in _logits(model, batch)]
+        logits = zip(*both, strict=True)
         return [
             decode(
                 row["context"],
@@ -353,21 +347,10 @@ def _plain(row: Row, start: int, end: int) -> dict[str, Any]:
     return {"spans": [span], "null": None}
 
 
-def _logits(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return start and end logits [windows, tokens], minus infinity where no answer can begin or end."""
-    wanted = ("input_ids", "attention_mask", "token_type_ids")
-    out = model(**{name: tensors[name] for name in wanted if name in tensors})
-    barred = ~tensors["allowed"]
-    return tuple(
-        logits.float().masked_fill(barred, float("-inf")) for logits in (out.start_logits, out.end_logits)
-    )
+    from afina.models.heads import outputs
 
-
-def _in_parts(model: nn.Module, batch: Batch) -> Iterator[tuple[Any, Any]]:
-    """Yield start and end logits a window; a long document goes through the model piece by piece."""
-    count, width = batch.tensors["input_ids"].shape
-    step = max(1, TOKENS_AT_ONCE // width)
-    for first in range(0, count, step):
-        part = {name: tensor[first : first + step] for name, tensor in batch.tensors.items()}
-        starts, ends = _logits(model, part)
-        yield from zip(starts.detach().cpu().numpy(), ends.detach().cpu().numpy(), strict=True)
+    starts, ends = outputs(model, batch, "start_logits", "end_logits")
+    barred = ~batch.tensors["allowed"]
+    return starts.masked_fill(barred, float("-inf")), ends.masked_fill(barred, float("-inf"))

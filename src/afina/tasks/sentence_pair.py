@@ -18,8 +18,8 @@ MOST_LABELS = 10  # a column of more different numbers holds numbers, not labels
 class SentencePair(Sentence):
     """Give each pair of texts one of the labels that the training rows have, or a number.
 
-    Both texts go through the model at once, with segment ids where it tells segments apart (Devlin et al. 2019);
-    a pair that is too long loses tokens of its longer text.
+    Both texts go through the model at once, with segment ids where it tells segments apart (Devlin et al. 2019). Of
+    a pair that is too long the longer text is cut, or slides in windows with the other beside it.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_validator
@@ -13,6 +14,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.scoring import entities as spans_of
 from afina.settings import setting
+from afina.tasks._windows import Long, shared, when_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # what cross_entropy passes over: a tag that no training row has, and what fills a batch up
 NOWHERE = -1  # a word without any token of its own
-OVERLAP = 4  # neighbouring windows share one in so many tokens
-TOKENS_AT_ONCE = 16384  # that a long text sends through the model together
+BEYOND = -2  # a word after those that the model reads, which gets no tag
 NOTHING = "–"
+UNREAD = "(–)"  # what stands for the tag of a word beyond, and is none that a file could hold
 SHOWN = 60  # characters of a wrong value in a message
 
 
@@ -51,8 +53,9 @@ class TokenLabels(Task):
 
     Entities are learnt as IOB2 tags and told as spans of characters, whatever form they came in. A row is `text`,
     `words` [[start, end]] and `entities` [[start, end, label]] or, where each word counts by itself, `tags`. A row
-    longer than the model is read in overlapping windows, each word where it has most text around it. Answers are the
-    place of each word's tag among `labels` and its probability. The loss is cross-entropy over the words.
+    longer than the model is read in overlapping windows, each word where it has most text around it, or cut: the
+    words beyond then get no tag, which is scored as an error. Answers are the place of each word's tag among `labels`
+    and its probability. The loss is cross-entropy over the words that are read.
     """
 
     head: ClassVar[str] = "AutoModelForTokenClassification"
@@ -71,6 +74,8 @@ class TokenLabels(Task):
     class_weight: Literal["none", "balanced"] = setting(
         "none", N_("balanced: rare labels weigh more in the loss, by the inverse of their frequency.")
     )
+    long: Long = when_long("windows")
+    doc_stride: int = shared()
     kind: Literal["", "entities", "words"] = setting("", N_("What the tags mark."), found=True)
     labels: tuple[str, ...] = setting((), N_("Names of the labels, in the model's order."), found=True)
     weights: tuple[float, ...] = setting((), N_("Weight of each label in the loss."), found=True)
@@ -265,18 +270,41 @@ class TokenLabels(Task):
         return row["text"]
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
-        """Return, a row, its `windows` of ids, each word's `places` (window, token), and the gold `tags`."""
-        from afina.tasks._windows import windows
+        """Return, a row, its `windows` of ids, its words' `places` (window, token), how many are `read`, gold `tags`."""
+        from afina.tasks._word_places import find
 
-        place = {label: i for i, label in enumerate(self.labels)}
-        found = windows([(row["text"], self._words(row)) for row in rows], tokenizer, max_length, OVERLAP)
+        label = {label: i for i, label in enumerate(self.labels)}
+        texts = [(row["text"], self._words(row)) for row in rows]
+        found = find(texts, tokenizer, max_length, self.doc_stride, self.long)
         return [
-            {"windows": ids, "places": places, "tags": [place.get(tag, IGNORED) for tag in self._gold(row)]}
-            for (ids, places), row in zip(found, rows, strict=True)
+            {
+                "windows": windows,
+                "places": places,
+                "read": read,
+                "tags": [label.get(tag, IGNORED) for tag in self._gold(row)],
+            }
+            for (windows, places, read), row in zip(found, rows, strict=True)
         ]
 
     def length(self, row: Row) -> int:
-        return sum(map(len, row["windows"]))
+        """Return the tokens of all windows, padding counted."""
+        return len(row["windows"]) * max(map(len, row["windows"]))
+
+    def pieces(self, row: Row) -> list[Row]:
+        """Return each window with the words that have their place in it; the loss is a sum over words."""
+        words: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for place, tag in zip(row["places"], row["tags"], strict=True):
+            if place is not None:
+                words[place[0]].append((place[1], tag))
+        return [
+            {
+                "windows": [row["windows"][window]],
+                "places": [(0, token) for token, _tag in mine],
+                "read": len(mine),
+                "tags": [tag for _token, tag in mine],
+            }
+            for window, mine in sorted(words.items())
+        ]
 
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
@@ -294,6 +322,7 @@ class TokenLabels(Task):
             at = [
                 NOWHERE if place is None else (first + place[0]) * width + place[1] for place in row["places"]
             ]
+            at[row["read"] :] = [BEYOND] * (len(at) - row["read"])
             places.append(at or [NOWHERE])
             first += len(row["windows"])
         tensors["places"] = pad(places, NOWHERE)
@@ -301,17 +330,17 @@ class TokenLabels(Task):
         tensors["labels"] = pad(
             [row["tags"] or [IGNORED] * max(len(row["places"]), 1) for row in rows], IGNORED
         )
-        learnt = tensors["labels"][(tensors["labels"] != IGNORED) & (tensors["places"] != NOWHERE)].tolist()
+        learnt = tensors["labels"][(tensors["labels"] != IGNORED) & (tensors["places"] >= 0)].tolist()
         count = sum(self.weights[i] for i in learnt) if self.weights else float(len(learnt))
-        return Batch(tensors, {"loss": count}, sum(map(len, windows)))
+        return Batch(tensors, {"loss": count}, sum(map(len, windows)), rows)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         import torch
         from torch.nn.functional import cross_entropy
 
         places, labels = batch.tensors["places"], batch.tensors["labels"]
-        learnt = (labels != IGNORED) & (places != NOWHERE)
-        logits = _logits(model, batch.tensors)[places[learnt]].float()
+        learnt = (labels != IGNORED) & (places >= 0)
+        logits = _logits(model, batch)[places[learnt]]
         weight = torch.tensor(self.weights, device=logits.device) if self.weights else None
         return {"loss": Term(cross_entropy(logits, labels[learnt], weight=weight, reduction="sum"))}
 
@@ -319,9 +348,9 @@ class TokenLabels(Task):
         import torch
 
         places = batch.tensors["places"]
-        sure, best = _logits(model, batch.tensors)[places.clamp_min(0)].float().softmax(-1).max(-1)
-        seen = places != NOWHERE
-        best, sure = torch.where(seen, best, 0), torch.where(seen, sure, 0.0)
+        sure, best = _logits(model, batch)[places.clamp_min(0)].softmax(-1).max(-1)
+        best, sure = torch.where(places >= 0, best, 0), torch.where(places >= 0, sure, 0.0)
+        best = torch.where(places == BEYOND, BEYOND, best)
         return [
             {"tags": tags[:words], "probabilities": probabilities[:words]}
             for tags, probabilities, words in zip(
@@ -332,18 +361,19 @@ class TokenLabels(Task):
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         """Return the spans that are told (start, end, text, label, score), and the mean probability of the words."""
         text, probabilities = row["text"], answer["probabilities"]
-        tags, words = [self.labels[i] for i in answer["tags"]], self._words(row)
+        (tags,), words = self._tags([answer]), self._words(row)
         found = (
             spans_of.chunks(tags)
             if self.kind == "entities"
-            else [(i, i + 1, tag) for i, tag in enumerate(tags)]
+            else [(i, i + 1, tag) for i, tag in enumerate(tags) if tag != UNREAD]
         )
         told = [
             _span(text, words[first][0], words[end - 1][1], label)
             | {"score": _mean(probabilities[first:end])}
             for first, end, label in found
         ]
-        return {"prediction": told, "probability": _mean(probabilities) if words else None}
+        read = [p for p, tag in zip(probabilities, answer["tags"], strict=True) if tag != BEYOND]
+        return {"prediction": told, "probability": _mean(read) if read else None}
 
     def line(self, row: Row, answer: Any) -> Row:
         """Return text, gold and answer as a person reads them, what only one of them has, and both with places."""
@@ -368,8 +398,14 @@ class TokenLabels(Task):
         """Return entity F1, precision and recall, or accuracy and macro-F1 where each word counts by itself."""
         if self.kind == "entities":
             kinds = sorted({label[2:] for label in self.labels[1:]})
-            return spans_of.score([row["entities"] for row in rows], self._entities(answers, rows), kinds)
-        return spans_of.words([row["tags"] for row in rows], self._tags(answers), sorted(self.labels))
+            found = spans_of.score([row["entities"] for row in rows], self._entities(answers, rows), kinds)
+        else:
+            found = spans_of.words([row["tags"] for row in rows], self._tags(answers), sorted(self.labels))
+        unread = sum(answer["tags"].count(BEYOND) for answer in answers)
+        if unread:
+            unseen = [label for label in found.details["unseen"] if label != UNREAD]
+            found = replace(found, details=found.details | {"unread": unread, "unseen": unseen})
+        return found
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         if self.kind == "entities":
@@ -457,7 +493,10 @@ class TokenLabels(Task):
         ]
 
     def _tags(self, answers: Sequence[Any]) -> list[list[str]]:
-        return [[self.labels[i] for i in answer["tags"]] for answer in answers]
+        """Return the tag of each word; a word that was not read is in no entity and has no word's tag."""
+        names = dict(enumerate(self.labels))
+        names[BEYOND] = spans_of.OUTSIDE if self.kind == "entities" else UNREAD
+        return [[names[i] for i in answer["tags"]] for answer in answers]
 
 
 def _tags(value: Any, words: int, column: str | None) -> list[str]:
@@ -528,11 +567,9 @@ def _unfit(table: Table, label: str | None) -> str:
     )
 
 
-def _logits(model: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
-    """Return the logits [windows x tokens, labels]; the windows of a long text go through the model some at a time."""
-    import torch
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits [windows x tokens, labels]."""
+    from afina.models.heads import outputs
 
-    ids, attention = tensors["input_ids"], tensors["attention_mask"]
-    some = max(1, TOKENS_AT_ONCE // ids.shape[1])
-    parts = zip(ids.split(some), attention.split(some), strict=True)
-    return torch.cat([model(input_ids=a, attention_mask=b).logits for a, b in parts]).flatten(0, 1)
+    (logits,) = outputs(model, batch, "logits")
+    return logits.flatten(0, 1)

@@ -8,7 +8,7 @@ from afina.core import Row, Splits, Task
 from afina.errors import InputError
 from afina.messages import _
 from afina.messages.numbers import number, plain
-from afina.verbs._prepare import Prepared
+from afina.verbs._prepare import Prepared, long_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,25 +35,7 @@ def trained_weights(model: "nn.Module", method: Any) -> int:
 def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
     """Return what the report says of the data."""
     task, parts = prepared.task, prepared.splits
-    notes = list(prepared.notes)
-    if length["rows_cut"]:
-        notes.append(
-            _(
-                "{rows} of {all} training rows are longer than {limit} tokens; {tokens} tokens are not seen."
-            ).format(
-                rows=length["rows_cut"],
-                all=len(parts.train),
-                limit=length["max_length"],
-                tokens=length["tokens_cut"],
-            )
-        )
-    if length["rows_in_windows"]:
-        notes.append(
-            _(
-                "{rows} of {all} training rows are longer than {limit} tokens and are read to their end in overlapping "
-                "windows."
-            ).format(rows=length["rows_in_windows"], all=len(parts.train), limit=length["max_length"])
-        )
+    notes = [*prepared.notes, *long_rows(length)]
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     labels = {
         name: dict(Counter(label for row in rows for label in task.counted(row)))
@@ -143,7 +125,7 @@ def _piece(tokenizer: Any, token: int) -> str:
     return str(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text or not text else text
 
 
-def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, whole: Sequence[int]) -> list[str]:
+def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:
     return [
         _(
             "{train} rows to train on, {validation} to validate, {test} to test; {tokens} tokens a row."
@@ -151,7 +133,7 @@ def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, whole: Se
             train=len(splits.train),
             validation=len(splits.validation),
             test=len(splits.test),
-            tokens=number(sum(whole) / len(whole)),
+            tokens=number(mean),
         ),
         _(
             "{weights} weights are trained for at most {steps} steps of {rows} rows, learning rate {rate}."

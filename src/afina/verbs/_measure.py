@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afina.core import Row, Splits, Task
+from afina.messages import _
 
 if TYPE_CHECKING:
     from afina.train.bundle import Bundle
@@ -53,6 +54,18 @@ def compare(
                 _difference(task, name, ours[here], answers[here], rows)
             )
     return found
+
+
+def unread(found: dict[str, Any]) -> list[str]:
+    """Say how many words were cut off before the model read them, where their answers were scored."""
+    counts = [part.get("unread", 0) for part in found["details"].values() if isinstance(part, dict)]
+    if not sum(counts):
+        return []
+    return [
+        _("{n} words stand beyond what the model reads; they got no label and count as errors.").format(
+            n=sum(counts)
+        )
+    ]
 
 
 def main_metric(found: dict[str, Any]) -> str:

@@ -126,10 +126,21 @@ def nothing_usable(task: Task, file: str | Path) -> str:
     return _("{file} has no row with {columns}.").format(file=file, columns=listed(needed(task), _("and")))
 
 
-def lengths(tokens: Sequence[int], unseen: Sequence[int], max_length: int) -> dict[str, Any]:
-    """Return how long the rows are in tokens, what of them the model does not see, and what it reads in windows."""
-    found, cut = np.array(tokens), np.array(unseen)
+def lengths(
+    task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, encoded: Sequence[Row] | None = None
+) -> dict[str, Any]:
+    """Return how long `rows` are in tokens, what the model does not see of them, and what it reads in windows.
+
+    `encoded` are the rows as the model reads them, where that is known.
+    """
+    whole = [task.length(row) for row in task.encode(rows, tokenizer, 10**6)]
+    if encoded is None:
+        encoded = task.encode(rows, tokenizer, max_length)
+    unseen = [task.unseen(row, tokens) for row, tokens in zip(encoded, whole, strict=True)]
+    found, cut = np.array(whole), np.array(unseen)
     return {
+        "rows": len(whole),
+        "mean": float(found.mean()),
         "median": float(np.median(found)),
         "p95": float(np.quantile(found, 0.95)),
         "max": int(found.max()),
@@ -138,6 +149,27 @@ def lengths(tokens: Sequence[int], unseen: Sequence[int], max_length: int) -> di
         "tokens_cut": int(cut.sum()),
         "rows_in_windows": int(((found > max_length) & (cut == 0)).sum()),
     }
+
+
+def long_rows(length: dict[str, Any]) -> list[str]:
+    """Say how many rows are longer than the model takes, and what becomes of them."""
+    notes = []
+    if length["rows_cut"]:
+        notes.append(
+            _("{rows} of {all} rows are longer than {limit} tokens; {tokens} tokens are not seen.").format(
+                rows=length["rows_cut"],
+                all=length["rows"],
+                limit=length["max_length"],
+                tokens=length["tokens_cut"],
+            )
+        )
+    if length["rows_in_windows"]:
+        notes.append(
+            _(
+                "{rows} of {all} rows are longer than {limit} tokens and are read to their end in overlapping windows."
+            ).format(rows=length["rows_in_windows"], all=length["rows"], limit=length["max_length"])
+        )
+    return notes
 
 
 def _same_columns(task: Task, table: Table, other: Table, file: str) -> None:

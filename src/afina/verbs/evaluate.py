@@ -84,8 +84,8 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
         return _in_context(str(run), data, common, own, began)
     from afina.data.read import read
     from afina.train.run import Run
-    from afina.verbs._measure import compare
-    from afina.verbs._prepare import clean, guessed, nothing_usable
+    from afina.verbs._measure import compare, unread
+    from afina.verbs._prepare import clean, guessed, lengths, long_rows, nothing_usable
 
     trained = Run(run)
     result = trained.result
@@ -108,6 +108,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
                 labels=", ".join(unseen)
             )
         )
+    notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
     if not train:
         notes.append(
             _("There are no baselines: the run's training data is not at hand, or has changed since.")

@@ -18,7 +18,7 @@ from afina.verbs._describe import (
     trained_weights,
 )
 from afina.verbs._job import PASSING, job
-from afina.verbs._measure import main_metric, measure
+from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Prepared, lengths, prepare
 from afina.verbs._settings import Chosen, begin, choose, model_for
 
@@ -136,9 +136,10 @@ def _train(
         )
     verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
-    whole = [task.length(row) for row in task.encode(splits.train, tokenizer, 10**6)]
-    unseen = [task.unseen(row, tokens) for row, tokens in zip(encoded[0], whole, strict=True)]
-    about_data = summary(prepared, lengths(whole, unseen, verb.max_length))
+    tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
+    every = [*splits.train, *splits.validation, *splits.test]
+    length = lengths(task, every, tokenizer, verb.max_length, [*encoded[0], *encoded[1], *tested])
+    about_data = summary(prepared, length)
     pieces = [piece for row in encoded[0] for piece in task.pieces(row)]
     base = Base.of(verb.model, source)
     accelerator = machine.accelerator(verb.precision)
@@ -154,7 +155,7 @@ def _train(
     )
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
-        plan_words = plan_in_words(splits, verb, total, trained, whole)
+        plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
         for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
             say(sentence, quiet)
     if verb.show_mask and accelerator.is_main_process:
@@ -203,6 +204,8 @@ def _train(
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
         found = measure(best, splits, run)
+        for sentence in unread(found):
+            say(sentence, quiet)
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
             "data": about_data,

@@ -61,7 +61,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         )
     from afina.train.run import Run
     from afina.train.track import say
-    from afina.verbs._prepare import named, taken
+    from afina.verbs._prepare import lengths, long_rows, named, taken
 
     bundle = Run(run).bundle
     table = _table(texts, offline=common.offline)
@@ -80,6 +80,10 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
     for note in notes:
         say(note, common.quiet)
     answers = replace(bundle, task=task).predict(asked)
+    if asked:
+        rows = [task.ask(each) for each in asked]
+        for note in long_rows(lengths(task, rows, bundle.tokenizer, bundle.max_length)):
+            say(note, common.quiet)
     if own.output:
         write(Path(own.output), table, answers)
     return answers
