@@ -30,7 +30,11 @@ run = pytest.fixture(toy.command)
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENIZER = load_tokenizer(EMBEDDED / ENCODER.removeprefix("afina/"))
-TASKS = [name for name in known("tasks") if "long" in knobs(find("tasks", name))]
+TASKS = [
+    name
+    for name in known("tasks")
+    if "long" in knobs(find("tasks", name)) and find("tasks", name).head not in toys.FOLDERS
+]
 SENTENCES = ["classification", "multi_label", "regression", "sentence_pair"]
 LEARNT: dict[str, dict[str, Any]] = {
     "classification": {"labels": ("a", "b")},
