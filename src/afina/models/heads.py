@@ -12,8 +12,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from afina.core import Batch
+from afina.errors import InputError
+from afina.messages import _
 from afina.models.parts import backbone
 
+# The modules that lead from the last layer to the vocabulary, by family, those that are most particular first.
+VOCABULARY = (
+    ("cls.predictions",),  # BERT, DeBERTa
+    ("generator_predictions", "generator_lm_head"),  # ELECTRA
+    ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),  # DistilBERT
+    ("lm_head",),  # RoBERTa, decoders
+    ("head", "decoder"),  # ModernBERT
+    ("cls",),
+)
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
 
 
@@ -24,7 +35,7 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     """
     backbone = model.get_submodule(str(model.base_model_prefix))
     known = inspect.signature(backbone.forward).parameters
-    wanted = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    wanted = ("input_ids", "attention_mask", "position_ids", *_segments(model))
     given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
     if "use_cache" in known:
         given["use_cache"] = (
@@ -61,22 +72,30 @@ def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
 
 
+def _segments(model: nn.Module) -> list[str]:
+    """Return what a model that tells segments apart is given besides: RoBERTa has one embedding, GPT-2 takes them for words."""
+    return ["token_type_ids"] if getattr(model.config, "type_vocab_size", 0) > 1 else []
+
+
 def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
     """Return the named outputs of the head of an `AutoModelFor…` for each row of the tensors, in float32.
 
     One row of data may be many windows: alone in its batch it goes through the model AT_ONCE tokens at a time. Where
     a gradient is asked for, each such part is computed a second time on the way back instead of being kept (Chen et
-    al. 2016). Segment ids go only to a model that tells segments apart: RoBERTa has an embedding for one, GPT-2
-    would take them for words.
+    al. 2016).
     """
-    wanted = ["input_ids", "attention_mask"]
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        wanted.append("token_type_ids")
+    wanted = ["input_ids", "attention_mask", *_segments(model)]
     given = {name: batch.tensors[name] for name in wanted if name in batch.tensors}
     rows, width = given["input_ids"].shape
 
     def ask(*tensors: Tensor) -> tuple[Tensor, ...]:
-        out = model(**dict(zip(given, tensors, strict=True)))
+        try:
+            out = model(**dict(zip(given, tensors, strict=True)))
+        except ValueError as error:  # of the heads of T5 and BART, which read a row at the sign for its end
+            if "number of <eos> tokens" not in str(error):
+                raise
+            sentence = _("A text holds the sign that ends a text for this model, such as </s>. Take it out.")
+            raise InputError(sentence) from None
         return tuple(out[name].float() for name in names)
 
     some, learning = max(1, AT_ONCE // width), torch.is_grad_enabled()
@@ -89,17 +108,16 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
 
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
-    for path in ("cls.predictions", "lm_head", "cls", "generator_lm_head"):
-        try:
-            head = model.get_submodule(path)
-        except AttributeError:
-            continue
-        found = head(hidden)
-        bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
-        if bias is not None:
-            found = found + bias
-        cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
-        return found if cap is None else cap * (found / cap).tanh()
+    modules = dict(model.named_modules())
+    for path in VOCABULARY:
+        if all(name in modules for name in path):
+            for name in path:
+                hidden = modules[name](hidden)
+            bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
+            if bias is not None:
+                hidden = hidden + bias
+            cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
+            return hidden if cap is None else cap * (hidden / cap).tanh()
     raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
 
 

@@ -47,6 +47,10 @@ def load(
     the slow attention path on CPU. Raises InputError where the folder's model has no such head.
     """
     settings = load_config(folder, config)
+    auto = _auto(head, settings)
+    if auto is transformers.AutoModelForSequenceClassification and not _reads_both_ways(settings):
+        # A decoder's head looks for the padding to find a row's end; its makers name none, or not the tokenizer's.
+        settings.pad_token_id = load_tokenizer(folder).pad_token_id
     for name in ATTENTION_DROPOUTS:
         if getattr(settings, name, None):
             setattr(settings, name, 0.0)
@@ -54,12 +58,12 @@ def load(
         for name in DROPOUTS:
             if isinstance(getattr(settings, name, None), (int, float)):
                 setattr(settings, name, dropout)
-    auto = getattr(transformers, head)
     with _quiet():
         try:
             if random_weights:
                 return auto.from_config(settings, dtype=torch.float32, trust_remote_code=False)
             # A head for other labels has another size and is drawn anew; the backbone must fit (see `_whole`).
+            renamed = _renamed(auto, settings)
             model, info = auto.from_pretrained(
                 folder,
                 config=settings,
@@ -68,20 +72,57 @@ def load(
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                key_mapping=renamed,
             )
+            if renamed:  # transformers would save it under the old names again, and not find them itself
+                kept = [each for each in model._weight_conversions if {*each.source_patterns} - {*renamed}]
+                model._weight_conversions = kept
             return _whole(model, info, folder)
         except (ValueError, KeyError) as error:
             if own_code := _own_code(folder, error):
                 raise InputError(own_code) from None
-            if "Unrecognized configuration class" not in str(error):
-                raise
-            raise InputError(
-                _(
-                    "A model of the kind '{kind}' cannot be used for this task: transformers has no {head} for it."
-                ).format(kind=settings.model_type, head=head)
-            ) from None
+            raise
         except (OSError, SafetensorError) as error:
             raise InputError(_unreadable(folder, error)) from None
+
+
+def _auto(head: str, settings: Any) -> Any:
+    """Return the class `AutoModelFor…` that has the head for such a model; InputError where none has.
+
+    For pre-training some families have no class, and ELECTRA one that finds replaced words: both guess hidden ones
+    with another.
+    """
+    auto, kind = getattr(transformers, head), type(settings)
+    if auto is transformers.AutoModelForPreTraining:
+        if not _reads_both_ways(settings) or settings.is_encoder_decoder:
+            raise InputError(
+                _(
+                    "A model of the kind '{kind}' cannot guess hidden words. Choose an encoder, such as BERT or RoBERTa."
+                ).format(kind=settings.model_type)
+            )
+        if settings.model_type == "electra" or kind not in transformers.MODEL_FOR_PRETRAINING_MAPPING:
+            auto = transformers.AutoModelForMaskedLM
+    if kind not in auto._model_mapping and not hasattr(settings, "auto_map"):
+        raise InputError(
+            _(
+                "A model of the kind '{kind}' cannot be used for this task: transformers has no {head} for it."
+            ).format(kind=settings.model_type, head=head)
+        )
+    return auto
+
+
+def _reads_both_ways(settings: Any) -> bool:
+    """Whether a word is read with what comes after it, as in encoders and encoder-decoders."""
+    return settings.is_encoder_decoder or type(settings) in transformers.MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _renamed(auto: Any, settings: Any) -> dict[str, str] | None:
+    """Return how weights in a file are renamed: Llama's head for questions calls its backbone by an older name."""
+    kinds: list[Any] = [each._model_mapping for each in (auto, transformers.AutoModel)]
+    if not all(type(settings) in each for each in kinds):
+        return None
+    ours, usual = (each[type(settings)].base_model_prefix for each in kinds)
+    return None if ours == usual else {rf"^{usual}\.": f"{ours}."}
 
 
 def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module:
@@ -153,6 +194,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             ).format(folder=folder, vocabulary=tokenizer.vocab_size, tokens=tokens)
         )
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None and tokenizer.unk_token is None:
+            raise InputError(
+                _(
+                    "The tokenizer in {folder} has no padding token, and none for the end of a text that could stand "
+                    "for it. Name one under pad_token in tokenizer_config.json."
+                ).format(folder=folder)
+            )
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
