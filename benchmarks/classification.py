@@ -96,7 +96,7 @@ def one(name: str, about: dict[str, Any], model: str, seed: int) -> dict[str, An
         write(rows(DATA / about["validation"]), folder / "dev.csv") if "validation" in about else None
     )
     made_of = hashlib.sha256(
-        json.dumps([about, record.weights() if model == "embedded" else 0]).encode()
+        json.dumps([about, record.weights()["bert-mini-es-en"] if model == "embedded" else 0]).encode()
     ).hexdigest()
     run = folder / f"{model}-{seed}-{made_of[:8]}"
     command = [

@@ -1,6 +1,6 @@
 """Turn a pre-training run into an embedded model: fp16 weights, tokenizer, card, and the facts of its making.
 
-`python benchmarks/embed.py RUN bert-mini-es-en`; the weights enter the package only when they are clearly better
+`python benchmarks/embed.py RUN bert-mini-es-en` (or `gpt-mini-es-en`); the weights enter the package only when they are clearly better
 than the last ones, because every version stays in the history.
 """
 
@@ -18,7 +18,7 @@ from afina.models.load import load, load_tokenizer
 from afina.train.track import read
 
 FACTS = {"languages": ["es", "en"], "license": "apache-2.0"}
-CARD = """---
+ENCODER = """---
 language: [es, en]
 license: apache-2.0
 library_name: transformers
@@ -41,7 +41,7 @@ the dialogues and a part of the encyclopedia are CC BY-SA.
 **Making.** Masked words (15 %, 80/10/10, drawn anew each epoch), next sentences (weight 0.1) and, from [CLS], the bag of
 words of the row (weight 1; `docs/decisions/0012-bag-of-words.md`); word vectors counted from the text as a start
 (positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on one CPU core (bf16 matrix
-products); rows of 128 tokens, about the last tenth of 512. Held-out loss {mlm:.2f} a hidden word (accuracy {accuracy:.1%}),
+products); rows of 128 tokens, about the last tenth of 512. Held-out loss {mlm:.2f} a hidden word (accuracy {mlm_accuracy:.1%}),
 next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
 
 **Limits.** What it brings beside random weights and beside TF-IDF is measured in `benchmarks/results/classification-*.json`:
@@ -50,16 +50,45 @@ Parliament, documentation and novels weigh heavily; there is no news and hardly 
 of living persons' public speeches are part of the training text. It repeats the biases of its sources.
 """
 
+DECODER = """---
+language: [es, en]
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [afina, llama]
+---
+# afina/gpt-mini-es-en
+
+A bilingual decoder of the Llama shape (Touvron et al. 2023; {layers} layers, width 256, 4 heads, {weights:.1f} million
+weights, {vocabulary:,} byte-level tokens, 1,024 positions), Spanish and English, small enough to ship inside a package.
+Stored in fp16. The tokenizer brings a chat template with a sign of its own for each speaker.
+
+**What it is for.** To learn and to try out: causal language modelling, chat, what a decoder does inside. It writes
+sentences that look like Spanish or English and mean little. It knows nothing, follows no instruction unless it is
+fine-tuned to, and is far too small for in-context learning.
+
+**Text.** {megabytes:.0f} MB: Spanish parliament sittings, technical documentation, textbooks and novels; English
+Wikipedia, novels, reviews and dialogues. Documents sharing a 13-gram of words with an evaluation set were taken out
+(`benchmarks/results/pretrain-text.json`). Licences of the sources: public domain, CC BY, CC BY-SA, CC0 and Apache-2.0;
+the dialogues and a part of the encyclopedia are CC BY-SA.
+
+**Making.** `afina pretrain --objective clm`: the next token, word vectors counted from the text as a start;
+{tokens:,} tokens seen in {hours:.1f} hours on one CPU core (bf16 matrix products); rows of 128 tokens, about the last tenth
+of 512. Held-out loss {clm:.2f} a token (perplexity {perplexity:.0f}).
+
+**Limits.** It repeats the biases of its sources: parliament, documentation and novels weigh heavily; there is no news and
+hardly any informal Spanish. Texts of living persons' public speeches are part of the training text.
+"""
+
 
 def main(run: Path, name: str) -> None:
     """Write the embedded model `name` from the run's best weights."""
     folder = record.EMBEDDED / name
     before = _before(run)
     shutil.rmtree(folder, ignore_errors=True)
-    model, tokenizer = (
-        load(run / "best", "AutoModelForPreTraining", dropout=0.1),
-        load_tokenizer(run / "best"),
-    )
+    causal = tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["objective"] == "clm"
+    head = "AutoModelForCausalLM" if causal else "AutoModelForPreTraining"
+    model, tokenizer = load(run / "best", head, dropout=None if causal else 0.1), load_tokenizer(run / "best")
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.to(torch.float16).save_pretrained(folder)  # type: ignore[operator]
     tokenizer.save_pretrained(folder)
@@ -76,15 +105,14 @@ def main(run: Path, name: str) -> None:
     }
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     megabytes = sum(source["bytes"] for source in text["text"]["sources"].values()) / 1e6
-    card = CARD.format(
+    card = (DECODER if causal else ENCODER).format(
         vocabulary=len(tokenizer),
         megabytes=megabytes,
         tokens=about["tokens_seen"],
         hours=about["hours"],
-        mlm=scores["mlm"],
-        accuracy=scores["mlm_accuracy"],
-        nsp=scores["nsp"],
-        nsp_accuracy=scores["nsp_accuracy"],
+        layers=model.config.num_hidden_layers,
+        weights=sum(weight.numel() for weight in model.parameters()) / 1e6,
+        **scores,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     record.save(

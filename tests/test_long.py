@@ -19,9 +19,9 @@ from afina.core import Task
 from afina.data.spans import words as places
 from afina.errors import InputError
 from afina.models import heads
-from afina.models.find import DEFAULT, EMBEDDED
+from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
-from afina.names import find, known
+from afina.names import ENCODER, find, known
 from afina.settings import knobs
 from afina.tasks._windows import read
 from afina.train.bundle import Bundle
@@ -29,8 +29,12 @@ from afina.train.bundle import Bundle
 run = pytest.fixture(toy.command)
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 pytestmark = pytest.mark.usefixtures("one_thread")
-TOKENIZER = load_tokenizer(EMBEDDED / DEFAULT.removeprefix("afina/"))
-TASKS = [name for name in known("tasks") if "long" in knobs(find("tasks", name))]
+TOKENIZER = load_tokenizer(EMBEDDED / ENCODER.removeprefix("afina/"))
+TASKS = [
+    name
+    for name in known("tasks")
+    if "long" in knobs(find("tasks", name)) and find("tasks", name).head not in toys.FOLDERS
+]
 SENTENCES = ["classification", "multi_label", "regression", "sentence_pair"]
 LEARNT: dict[str, dict[str, Any]] = {
     "classification": {"labels": ("a", "b")},
@@ -341,7 +345,8 @@ def test_words_without_a_tag_are_said(folder: Path, tmp_path: Path, run: Callabl
 BOOK = """
 import json, resource, sys
 import torch
-from afina.models.find import EMBEDDED, DEFAULT
+from afina.models.find import EMBEDDED
+from afina.names import ENCODER
 from afina.models.load import load, load_tokenizer
 from afina.names import find
 from afina.train.bundle import Bundle
@@ -349,7 +354,7 @@ import test_long
 
 name, learns = sys.argv[1], sys.argv[2] == "learns"
 torch.set_num_threads(1)
-folder = EMBEDDED / DEFAULT.removeprefix("afina/")
+folder = EMBEDDED / ENCODER.removeprefix("afina/")
 task = test_long.task_of(name, long="windows", doc_stride=128)
 model = load(folder, task.head, task.config())
 bundle = Bundle(model.eval(), load_tokenizer(folder), task, None, 512)

@@ -13,8 +13,9 @@ import toys
 from afina.batching.plan import Plan, batches, generator
 from afina.batching.windows import ELSEWHERE, FOLLOWS, NO_PAIR, Windows
 from afina.data.corpus import Corpus
-from afina.models.find import DEFAULT, EMBEDDED
+from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
+from afina.names import ENCODER
 from afina.tasks.masked_lm import IGNORED, MaskedLm
 
 TASK = MaskedLm()
@@ -234,7 +235,7 @@ def test_the_loss_is_that_of_all_logits_at_the_hidden_places(folder, tokenizer):
 
 @pytest.mark.prove
 def test_a_million_real_tokens_are_masked_and_paired_as_in_the_paper(shared_data, tmp_path):
-    source = EMBEDDED / DEFAULT.removeprefix("afina/")
+    source = EMBEDDED / ENCODER.removeprefix("afina/")
     tokenizer = load_tokenizer(source)
     files = [
         shared_data / "pretrain" / name for name in ("es_modern.valid.txt", "es.valid.txt", "en.valid.txt.xz")

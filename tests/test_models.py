@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import toy
-from afina.models.find import DEFAULT, EMBEDDED, embedded
+from afina.models.find import EMBEDDED, embedded
+from afina.names import ENCODER
 
 Command = Callable[..., toy.Said]
-SOURCE = EMBEDDED / DEFAULT.removeprefix("afina/")
+SOURCE = EMBEDDED / ENCODER.removeprefix("afina/")
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_list(models: Command) -> None:
     assert {"name", "where", "mb", "languages", "license"} <= set(said.json[0])
     here = [model["name"] for model in said.json if model["where"] == "embedded"]
     assert here == embedded()
-    assert DEFAULT in here
+    assert ENCODER in here
     assert all(f"{name}\t" in models("list").out for name in here)
 
 
@@ -39,9 +40,9 @@ def test_save_writes_float32_that_plain_transformers_loads(models: Command) -> N
     from safetensors.torch import load_file
     from transformers import AutoModelForPreTraining, AutoTokenizer
 
-    said = models("save", DEFAULT, "saved", "--json")
+    said = models("save", ENCODER, "saved", "--json")
     assert said.code == 0
-    assert (said.json[0]["name"], said.json[0]["folder"]) == (DEFAULT, "saved")
+    assert (said.json[0]["name"], said.json[0]["folder"]) == (ENCODER, "saved")
     model, info = AutoModelForPreTraining.from_pretrained("saved", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}

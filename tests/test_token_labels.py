@@ -13,8 +13,9 @@ from afina.core import Splits, Table
 from afina.data.read import read
 from afina.data.spans import located, words
 from afina.errors import InputError
-from afina.models.find import DEFAULT, EMBEDDED
+from afina.models.find import EMBEDDED
 from afina.models.load import load_tokenizer
+from afina.names import ENCODER
 from afina.tasks._word_places import find
 from afina.tasks.token_labels import TokenLabels
 from afina.verbs._prepare import clean
@@ -22,7 +23,7 @@ from afina.verbs._prepare import clean
 run = pytest.fixture(toy.command)
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 pytestmark = pytest.mark.usefixtures("one_thread")
-TOKENIZER = load_tokenizer(EMBEDDED / DEFAULT.removeprefix("afina/"))
+TOKENIZER = load_tokenizer(EMBEDDED / ENCODER.removeprefix("afina/"))
 
 ANA = {"tokens": ["Ana", "Gil", "vive", "en", "Lima"], "tags": ["B-PER", "I-PER", "O", "O", "B-LOC"]}
 CLEAN = {
@@ -265,7 +266,7 @@ def test_the_loss_counts_every_word_of_a_long_row_once() -> None:
 def test_baselines_know_the_training_words() -> None:
     rows = cleaned(ANA, {"tokens": ["Lima", "Ana", "Paz"], "tags": ["B-LOC", "O", "B-LOC"]}, ANA)
     task = TokenLabels(kind="entities").learn(rows[:1])
-    found = task.baselines(rows[:1], rows[1:2])
+    found = task.baselines(rows[:1], rows[1:2], tokenizer=None)
     assert found["majority"] == [{"tags": [0, 0, 0], "probabilities": [1.0] * 3}]
     assert [task.labels[i] for i in found["most_frequent_tag"][0]["tags"]] == ["B-LOC", "B-PER", "O"]
 

@@ -13,7 +13,8 @@ import pytest
 
 from afina import cli
 from afina.messages import use_language
-from afina.models.find import DEFAULT, EMBEDDED
+from afina.models.find import EMBEDDED
+from afina.names import ENCODER
 from afina.tasks.classification import Classification
 
 ROWS = [(row["text"], row["label"]) for row in Classification.toy()]
@@ -70,7 +71,7 @@ def model(folder: Path, width: int = 16) -> Path:
     import torch
     from transformers import BertConfig, BertForPreTraining
 
-    source = EMBEDDED / DEFAULT.removeprefix("afina/")
+    source = EMBEDDED / ENCODER.removeprefix("afina/")
     tokens = json.loads((source / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     torch.manual_seed(0)
     BertForPreTraining(

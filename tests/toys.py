@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForPreTraining,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from afina.batching.plan import Plan, batches
@@ -119,7 +119,7 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
     A decoder and an encoder-decoder lie in folders within. With a wide `initializer_range` the features of the untrained body tell rows apart, as those of a trained one do.
     """
     texts = [
-        " ".join(value) if isinstance(value, list) else str(value)
+        " ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name in known("tasks")
         for row in find("tasks", name).toy()
         for value in row.values()
@@ -157,18 +157,27 @@ def build(folder: Path, initializer_range: float = 0.02) -> Path:
             num_attention_heads=2,
             max_position_embeddings=LENGTH,
             initializer_range=initializer_range,
+            attention_bias=True,  # for `bitfit`
+            mlp_bias=True,
             bos_token_id=tokenizer.bos_token_id,
             **ends,
         )
     )
-    both = T5ForConditionalGeneration(
-        T5Config(
+    # A BART, since transformers ties the vocabulary of every T5 to its embeddings, which leaves it no head to train.
+    both = BartForConditionalGeneration(
+        BartConfig(
             d_model=32,
-            d_kv=16,
-            d_ff=64,
-            num_layers=2,
-            num_heads=2,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=LENGTH,
+            init_std=initializer_range,
+            bos_token_id=tokenizer.bos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
+            forced_eos_token_id=None,
             **ends,
         )
     )

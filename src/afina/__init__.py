@@ -15,6 +15,7 @@ _WHERE = {
     "compare": "afina.verbs.compare",
     "evaluate": "afina.verbs.evaluate",
     "predict": "afina.verbs.predict",
+    "chat": "afina.verbs.chat",
     "pretrain": "afina.verbs.pretrain",
     "Run": "afina.train.run",
     "Bundle": "afina.train.bundle",

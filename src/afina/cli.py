@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, list[str], bool]] = {
     "compare": (N_("Measure on your data which method is right."), [N_("DATA|compare.toml")], True),
     "evaluate": (N_("Score a run's model on other rows."), [N_("RUN"), N_("DATA")], False),
     "predict": (N_("Ask a run's model."), [N_("RUN"), "*" + N_("TEXT…|FILE|-")], False),
+    "chat": (N_("Talk to a model in the terminal."), [N_("RUN")], False),
     "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*" + N_("TEXT…")], False),
     "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*" + N_("NAME FOLDER")], False),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.names import ENCODER
 from afina.settings import Settings
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ class Task(Settings, ABC):
 
     head: ClassVar[str]
     """Name of the `AutoModelFor…` class whose heads the task uses."""
+    embedded: ClassVar[str | None] = ENCODER
+    """The model that ships with afina and is taken where none is named; None where none is of the right kind."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)
@@ -260,6 +263,10 @@ class Task(Settings, ABC):
         """Return what training draws from: the encoded row, or its parts where its loss is their sum (windows)."""
         return [row]
 
+    def learnt(self, row: Row) -> list[tuple[int, bool]] | None:
+        """Return the tokens of an encoded row and which of them are learnt; None where the task learns no tokens."""
+        return None
+
     @abstractmethod
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
@@ -336,8 +343,13 @@ class Task(Settings, ABC):
         return name, score.value
 
     @abstractmethod
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """Return the answers of each baseline of the task to `rows`, learnt from `train` alone."""
+    def baselines(
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, list[Any]]:
+        """Return the answers of each baseline of the task to `rows`, learnt from `train` alone.
+
+        `tokenizer` is the model's, for a baseline whose figures are in its tokens.
+        """
 
     @abstractmethod
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:

@@ -8,6 +8,8 @@ from typing import Any
 from afina.errors import InputError
 from afina.messages import _
 
+# The models that ship with afina and are taken where none is named.
+ENCODER, DECODER = "afina/bert-mini-es-en", "afina/gpt-mini-es-en"
 MANY = 15  # longer lists than this are not printed where a near name was found
 
 

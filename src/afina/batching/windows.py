@@ -8,34 +8,39 @@ import numpy as np
 from afina.data.corpus import Corpus
 
 FOLLOWS, ELSEWHERE, NO_PAIR = 0, 1, -100
-SPECIAL = 3  # [CLS] A [SEP] B [SEP]
 
 
 class Windows:
     """Stretches of a corpus of at most `room` tokens, each within one document, cut between sentences.
 
-    `rows[i]["length"]` is the tokens of a row and `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or ELSEWHERE) or ([A], NO_PAIR): half of the pairs are
-    neighbours; for the others B comes from another document and is about as long as the true B, so that its
-    length tells nothing. A sentence longer than `room` is cut. `chosen` [documents] says which documents are in.
+    `rows[i]["length"]` is the tokens of a row and `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or
+    ELSEWHERE) or ([A], NO_PAIR): half of the pairs are neighbours; for the others B comes from another document and
+    is about as long as the true B, so that its length tells nothing. A sentence longer than `room` is cut. `chosen`
+    [documents] says which documents are in, `special` how many tokens a row has besides: [CLS] A [SEP] B [SEP].
     """
 
-    def __init__(self, corpus: Corpus, room: int, chosen: np.ndarray | None = None):
-        self.corpus, self.room = corpus, room
+    def __init__(self, corpus: Corpus, room: int, chosen: np.ndarray | None = None, special: int = 3):
+        self.corpus, self.room, self.special = corpus, room, special
         self.chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
         ends = list(_cut(corpus, room, np.flatnonzero(self.chosen)))
-        self.starts = np.array([start for start, _end in ends], dtype=np.int64)
-        self.ends = np.array([end for _start, end in ends], dtype=np.int64)
+        self.starts = np.array([start for start, _end, _final in ends], dtype=np.int64)
+        self.ends = np.array([end for _start, end, _final in ends], dtype=np.int64)
+        self.final = np.array([final for _start, _end, final in ends], dtype=bool)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        length = int(self.ends[index] - self.starts[index]) + SPECIAL
+        length = int(self.ends[index] - self.starts[index]) + self.special
         return {"draw": lambda rng, pair: self._draw(int(index), rng, pair), "length": length}
 
     def lengths(self) -> list[int]:
         """Return the tokens of every row, the special ones of a pair counted."""
-        return (self.ends - self.starts + SPECIAL).tolist()
+        return (self.ends - self.starts + self.special).tolist()
+
+    def stretch(self, index: int) -> tuple[np.ndarray, bool]:
+        """Return the tokens of a row, and whether its document ends with it."""
+        return self.corpus.tokens[self.starts[index] : self.ends[index]], bool(self.final[index])
 
     def _draw(self, index: int, rng: np.random.Generator, pair: bool) -> tuple[list[np.ndarray], int]:
         start, end = int(self.starts[index]), int(self.ends[index])
@@ -70,7 +75,7 @@ class Windows:
         return self.corpus.tokens[begin : min(int(sentences[last]), begin + most)]
 
 
-def _cut(corpus: Corpus, room: int, documents: np.ndarray) -> Iterator[tuple[int, int]]:
+def _cut(corpus: Corpus, room: int, documents: np.ndarray) -> Iterator[tuple[int, int, bool]]:
     sentences = np.asarray(corpus.sentences)
     for document in documents:
         marks = sentences[corpus.documents[document] : corpus.documents[document + 1] + 1]
@@ -78,5 +83,5 @@ def _cut(corpus: Corpus, room: int, documents: np.ndarray) -> Iterator[tuple[int
         while start < final:
             fit = int(marks[np.searchsorted(marks, start + room, "right") - 1])
             end = fit if fit > start else min(start + room, final)
-            yield start, end
+            yield start, end, end == final
             start = end

@@ -21,6 +21,12 @@ NAMES: dict[str, str] = {
     "question": N_("question"),
     "answers": N_("answers"),
     "answer_start": N_("answer_start"),
+    "messages": N_("conversation"),
+    "prompt": N_("prompt"),
+    "input": N_("input"),
+    "completion": N_("reply"),
+    "source": N_("source text"),
+    "target": N_("text to be written"),
 }
 
 # Plain names (lower case, no accents), the likeliest first.
@@ -42,6 +48,40 @@ KNOWN: dict[Role, tuple[str, ...]] = {
     "question": ("question", "pregunta", "query", "consulta"),
     "answers": ("answers", "respuestas", "answer", "respuesta", "answer_text"),
     "answer_start": ("answer_start", "answers_start", "inicio_respuesta", "start", "inicio"),
+    # Conversations, and questions with their replies.
+    "messages": (
+        *("messages", "mensajes", "conversations", "conversation", "conversacion", "turns", "turnos"),
+        *("dialogue", "dialog", "dialogo", "chat"),
+    ),
+    "prompt": (
+        *(
+            "prompt",
+            "instruction",
+            "instruccion",
+            "question",
+            "pregunta",
+            "query",
+            "consulta",
+            "user",
+            "usuario",
+        ),
+        *("input", "entrada", "text", "texto"),
+    ),
+    "input": ("input", "entrada", "context", "contexto"),
+    "completion": (
+        *(
+            "completion",
+            "output",
+            "salida",
+            "response",
+            "respuesta",
+            "answer",
+            "reply",
+            "chosen",
+            "assistant",
+        ),
+        *("asistente", "target", "objetivo"),
+    ),
     "title": ("title", "titulo", "article", "articulo", "document", "documento"),
     # What lists of words and of their labels, or of entities, are called.
     "tokens": ("tokens", "words", "palabras", "form", "forms"),
@@ -73,6 +113,36 @@ KNOWN: dict[Role, tuple[str, ...]] = {
         *("grade", "nota", "target", "objetivo", "value", "valor", "price", "precio", "label", "etiqueta"),
     ),
 }
+# What a text is written from, and what is written.
+KNOWN["source"] = (
+    *(
+        "source",
+        "fuente",
+        "origen",
+        "input",
+        "entrada",
+        "src",
+        "document",
+        "documento",
+        "article",
+        "articulo",
+    ),
+    *("question", "pregunta", "query", "consulta", "prompt", "instruction", "instruccion", *KNOWN["text"]),
+)
+KNOWN["target"] = (
+    *("target", "objetivo", "destino", "output", "salida", "tgt", "summary", "resumen", "highlights"),
+    *(
+        "translation",
+        "traduccion",
+        "answer",
+        "respuesta",
+        "response",
+        "completion",
+        "reference",
+        "referencia",
+    ),
+    *("headline", "titular", "paraphrase", "parafrasis", "correction", "correccion", *KNOWN["label"]),
+)
 # What else a column of that role may hold, under names of its own.
 ALIKE: dict[Role, tuple[Role, ...]] = {"text": ("tokens",), "label": ("labels", "number", "tags")}
 # The two texts of a pair by plain names, `_` left out; besides, names alike but for 1 and 2, or a and b.
@@ -196,7 +266,7 @@ def why(column: str, role: Role) -> str:
         return _("the first column") if role == "text" else _("the last column")
     if role == "text_pair" and plain(column)[-1:] in ("2", "b"):
         return _("by its name")
-    if role in ("text", "text_pair", "context"):
+    if role in ("text", "text_pair", "context", "source"):
         return _("it holds the longest texts")
     return _("it holds few different values")
 
@@ -370,6 +440,10 @@ def _unclear(table: Table, role: Role) -> str:
             "--label a,b,c)."
         ),
         "number": _("It is not clear which column of {source} holds the number to be learnt."),
+        "prompt": _("It is not clear which column of {source} holds the conversation or the prompt."),
+        "completion": _("It is not clear which column of {source} holds the reply."),
+        "source": _("It is not clear which column of {source} holds the text to write from."),
+        "target": _("It is not clear which column of {source} holds the text to be written."),
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
     field = "label" if role in ALIKE["label"] else role

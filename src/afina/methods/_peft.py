@@ -61,7 +61,7 @@ class Peft(Adapter):
 
         from safetensors.torch import save_file
 
-        from afina.models.parts import backbone
+        from afina.models.parts import inside
 
         config = copy(settled(model))
         config.base_model_name_or_path, config.inference_mode = base, True
@@ -69,9 +69,8 @@ class Peft(Adapter):
         config.task_type = next((each for end, each in TASK_TYPES.items() if kind.endswith(end)), None)
         weights = self.saved(model)
         own = self.trains(model)
-        body = backbone(model)
         beside = {
-            name.rpartition(".")[0] if name.startswith(body + ".") else name.partition(".")[0]
+            name.rpartition(".")[0] if inside(model, name) else name.partition(".")[0]
             for name in weights.keys() - own
         }
         config.modules_to_save = sorted(beside) or None

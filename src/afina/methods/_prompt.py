@@ -22,6 +22,11 @@ def attach(stack: nn.Module, prompt: SoftPrompt) -> None:
     stack.add_module("soft_prompt", prompt)
     stack.register_forward_pre_hook(_before, with_kwargs=True)
     stack.register_forward_hook(_after)
+    places = getattr(stack, "embed_positions", None)
+    if places is not None and "position_ids" not in inspect.signature(stack.forward).parameters:
+        places.__dict__["prompt"] = prompt  # not as a part of it, which would give its weights a second name
+        places.register_forward_pre_hook(_text_alone)
+        places.register_forward_hook(_in_front)
 
 
 def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
@@ -33,6 +38,7 @@ def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> A
     text = given.get("inputs_embeds")
     if text is None:
         text = stack.get_input_embeddings()(ids)  # type: ignore[operator]
+        text = text * getattr(stack, "embed_scale", 1.0)  # Marian's, which it leaves to whoever embeds
     rows, tokens = text.shape[:2]
     length = len(prompt.vectors)
     past = given.get("past_key_values")
@@ -73,3 +79,28 @@ def _after(stack: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
     if output.get("pooler_output") is not None:  # it was made of the prompt's first vector
         output.pooler_output = stack.pooler(text)  # type: ignore[operator]
     return output
+
+
+def _text_alone(places: nn.Module, args: tuple[Any, ...]) -> Any:
+    """Ask for the positions of the text: BART and Marian count them from 0 by the shape of what they read."""
+    prompt: Any = places.prompt
+    if not (prompt.on and prompt.inserted):
+        return None
+    length = len(prompt.vectors)
+    return tuple(
+        given[:, length:]
+        if isinstance(given, Tensor)
+        else torch.Size([given[0], given[1] - length])
+        if isinstance(given, tuple)
+        else given
+        for given in args
+    )
+
+
+def _in_front(places: nn.Module, _args: tuple[Any, ...], found: Tensor) -> Any:
+    """Give the prompt the text's first position, as where a model takes positions."""
+    prompt: Any = places.prompt
+    if not (prompt.on and prompt.inserted):
+        return None
+    front = found[..., :1, :].expand(*found.shape[:-2], len(prompt.vectors), -1)
+    return torch.cat([front, found], -2)

@@ -35,11 +35,10 @@ class Bitfit(Adapter):
         model.bare = bare  # type: ignore[assignment]
 
     def trains(self, model: nn.Module) -> Collection[str]:
-        from afina.models.parts import backbone
+        from afina.models.parts import inside
 
-        inside = backbone(model) + "."
         names = (name for name, _weight in model.named_parameters())
-        return {name for name in names if name.startswith(inside) and name.endswith(".bias")}
+        return {name for name in names if name.endswith(".bias") and inside(model, name)}
 
     def switches(self, model: nn.Module, on: bool) -> None:
         """A sum with zeros may round otherwise than no sum, so the biases that were put in are taken out."""

@@ -32,13 +32,13 @@ class Prefix(Adapter):
 
     def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
         from afina.methods._prefix import ATTENTION, Prefix, Trunk
-        from afina.models.parts import config, places, width
+        from afina.models.parts import CROSS, config, places, width
 
         trunk = Trunk(self.prefix_length, self.prefix_hidden, self.prefix_hidden) if tokenizer else None
         shape = config(model)
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
         for name in places(model, "key"):
-            if "EncDec" in name:
+            if any(cross in name for cross in CROSS):
                 continue
             layer = model.get_submodule(name)
             fused = name.endswith(("Wqkv", "c_attn"))  # three of one width, all heads alike

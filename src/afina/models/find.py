@@ -11,7 +11,6 @@ from afina.names import unknown
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter_model.safetensors"  # PEFT's name for weights that are no whole model
-DEFAULT = "afina/bert-mini-es-en"
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never a pickle, never code
 
 

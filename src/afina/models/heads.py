@@ -5,6 +5,7 @@ The one place that knows the inside of transformers' model classes.
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
+from afina.models.parts import backbone
 
 # The modules that lead from the last layer to the vocabulary, by family, those that are most particular first.
 VOCABULARY = (
@@ -27,11 +29,47 @@ AT_ONCE = 4096  # tokens of one row that go through the model together, padding 
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`."""
+    """Return the last layer's output [rows, tokens, width] of the backbone of an `AutoModelFor…`.
+
+    `position_ids` that begin anew within a row, without an `attention_mask`, keep packed texts apart in a decoder.
+    """
     backbone = model.get_submodule(str(model.base_model_prefix))
     known = inspect.signature(backbone.forward).parameters
-    wanted = ("input_ids", "attention_mask", *_segments(model))
-    return backbone(**{name: tensors[name] for name in wanted if name in tensors and name in known})[0]
+    wanted = ("input_ids", "attention_mask", "position_ids", *_segments(model))
+    given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
+    if "use_cache" in known:
+        given["use_cache"] = (
+            False  # nothing is generated here, and with a cache packed texts are not told apart
+        )
+    return backbone(**given)[0]
+
+
+def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what an encoder-decoder guesses `labels` [rows, tokens] from, [rows, tokens, width], by teacher forcing.
+
+    The decoder reads the labels moved one place to the right by the model's own rule, IGNORED ones as padding.
+    """
+    body = backbone(model)
+    shifted = model.prepare_decoder_input_ids_from_labels(tensors["labels"])  # type: ignore[operator]
+    if body:
+        return model.get_submodule(body)(
+            input_ids=tensors["input_ids"],
+            attention_mask=tensors["attention_mask"],
+            decoder_input_ids=shifted,
+            use_cache=False,
+        )[0]
+    read = model.get_submodule("encoder")(
+        input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
+    )[0]
+    hidden = model.get_submodule("decoder")(
+        input_ids=shifted,
+        encoder_hidden_states=read,
+        encoder_attention_mask=tensors["attention_mask"],
+        use_cache=False,
+    )[0]
+    # T5's, where the vocabulary is that of the embeddings.
+    config: Any = model.config
+    return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
 
 
 def _segments(model: nn.Module) -> list[str]:
@@ -71,12 +109,16 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
     modules = dict(model.named_modules())
-    for path in VOCABULARY:
-        if all(name in modules for name in path):
-            for name in path:
-                hidden = modules[name](hidden)
-            return hidden
-    raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+    path = next((path for path in VOCABULARY if all(name in modules for name in path)), None)
+    if path is None:
+        raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+    for name in path:
+        hidden = modules[name](hidden)
+    bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
+    if bias is not None:
+        hidden = hidden + bias
+    cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
+    return hidden if cap is None else cap * (hidden / cap).tanh()
 
 
 def pooled(model: nn.Module, hidden: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from afina.errors import InputError
 from afina.messages import _
 from afina.models.find import shape
-from afina.models.parts import AFTER_PADDING
+from afina.models.parts import AFTER_PADDING, inside
 
 # What the field calls its dropouts; those of the attention stay as they are (0 unless asked: see `load`).
 DROPOUTS = (
@@ -130,13 +130,12 @@ def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module
 
     `model.drawn` names the weights that the file did not bring: a new head, sometimes the pooler below it.
     """
-    backbone = getattr(model, "base_model_prefix", "") + "."
-    unfit = [name for name, *_sizes in info["mismatched_keys"] if name.startswith(backbone)]
-    missing = [name for name in info["missing_keys"] if name.startswith(backbone)]
+    unfit = [name for name, *_sizes in info["mismatched_keys"] if inside(model, name)]
+    missing = [name for name in info["missing_keys"] if inside(model, name)]
     model.drawn = frozenset(  # type: ignore[assignment]
         [*info["missing_keys"], *(name for name, *_sizes in info["mismatched_keys"])]
     )
-    own = [name for name in model.state_dict() if name.startswith(backbone)]
+    own = [name for name in model.state_dict() if inside(model, name)]
     if unfit or 2 * len(missing) > len(own):
         raise InputError(
             _("The weights in {folder} do not fit its config.json, for example {name}.").format(
@@ -155,6 +154,7 @@ def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(_own_code(folder, error) or _unreadable(folder, error)) from None
     _pad_token(settings)
+    _start_token(settings)
     return settings
 
 
@@ -236,6 +236,12 @@ def _pad_token(config: Any) -> None:
     if getattr(config, "pad_token_id", None) is None and getattr(config, "eos_token_id", None) is not None:
         eos = config.eos_token_id
         config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+
+
+def _start_token(config: Any) -> None:
+    """A T5's configuration need not say what its decoder begins with, though the model asks for it: the padding."""
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a model keeps its blocks and projections: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2, Llama, T5 and kin."""
+"""Where a model keeps its blocks and projections: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2, Llama, T5, BART and kin."""
 
 import inspect
 import re
@@ -14,20 +14,32 @@ AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")  # their positions begin
 ROLES = {
     "key": r"self\.key|k_lin|Wqkv|c_attn|k_proj|(Self|EncDec)Attention\.k",
     "value": r"self\.value|v_lin|Wqkv|c_attn|v_proj|(Self|EncDec)Attention\.v",
-    "attention": r"attention\.output\.dense|out_lin|attn\.Wo|attn\.c_proj|self_attn\.o_proj|(Self|EncDec)Attention\.o",
-    "feed_forward": r"(?<!attention\.)output\.dense|ffn\.lin2|mlp\.(Wo|c_proj|down_proj)|DenseReluDense\.wo",
+    "attention": r"attention\.output\.dense|out_lin|attn\.Wo|attn\.c_proj|self_attn\.o_proj|(Self|EncDec)Attention\.o|(self|encoder)_attn\.out_proj",
+    "feed_forward": r"(?<!attention\.)output\.dense|ffn\.lin2|mlp\.(Wo|c_proj|down_proj)|DenseReluDense\.wo|fc2",
 }
 
 
+CROSS = ("EncDecAttention", "encoder_attn")  # attention of a decoder to what the encoder has read
+
+
 def backbone(model: nn.Module) -> str:
-    """Return the path of the body below the head of an `AutoModelFor…`."""
-    return str(model.base_model_prefix)
+    """Return the path of the body below the head of an `AutoModelFor…`, empty where it has none of its own.
+
+    A T5 that writes holds encoder and decoder itself, beside `lm_head`.
+    """
+    path = str(model.base_model_prefix)
+    return path if hasattr(model, path) else ""
+
+
+def inside(model: nn.Module, name: str) -> bool:
+    """Whether the weight or module of that name is part of the body and not of the head."""
+    body = backbone(model)
+    return name.startswith(body + ".") if body else name.partition(".")[0] != "lm_head"
 
 
 def head(model: nn.Module) -> frozenset[str]:
     """Return the names of the weights outside the backbone; a vocabulary tied to the embeddings is not one."""
-    inside = backbone(model) + "."
-    return frozenset(name for name, _weight in model.named_parameters() if not name.startswith(inside))
+    return frozenset(name for name, _weight in model.named_parameters() if not inside(model, name))
 
 
 def answers_in_words(model: nn.Module) -> bool:
@@ -46,7 +58,7 @@ def blocks(model: nn.Module) -> list[str]:
     lists = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and name.startswith(backbone(model) + ".")
+        if isinstance(module, nn.ModuleList) and inside(model, name)
     ]
     outer = [name for name in lists if not any(name.startswith(other + ".") for other in lists)]
     return [f"{name}.{i}" for name in outer for i in range(len(model.get_submodule(name)))]  # type: ignore[arg-type]
@@ -60,8 +72,8 @@ def depths(model: nn.Module) -> dict[str, int]:
     above, depth, found = head(model), 0, {}
     paths = blocks(model)
     for name, _weight in model.named_parameters():
-        inside = next((i for i, path in enumerate(paths, 1) if name.startswith(path + ".")), None)
-        depth = inside or depth
+        block = next((i for i, path in enumerate(paths, 1) if name.startswith(path + ".")), None)
+        depth = block or depth
         found[name] = len(paths) + 1 if name in above else depth
     return found
 
@@ -72,7 +84,7 @@ def linear(model: nn.Module) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if name.startswith(backbone(model) + ".") and is_linear(module) and f"{name}.weight" not in new
+        if inside(model, name) and is_linear(module) and f"{name}.weight" not in new
     ]
 
 
@@ -120,7 +132,7 @@ def norms(model: nn.Module) -> set[str]:
     return {
         f"{path}.{name}"
         for path, module in model.named_modules()
-        if path.startswith(backbone(model) + ".") and type(module).__name__.endswith("Norm")
+        if inside(model, path) and type(module).__name__.endswith("Norm")
         for name, _weight in module.named_parameters(recurse=False)
     }
 
@@ -135,3 +147,9 @@ def first_position(model: nn.Module) -> int | None:
     if "position_ids" not in inspect.signature(stack(model).forward).parameters:
         return None
     return 2 if config(model).model_type in AFTER_PADDING else 0
+
+
+def positions(model: nn.Module) -> int | None:
+    """Return how many places a text may have, None where the model knows distances alone (T5)."""
+    found: int | None = getattr(config(model), "max_position_embeddings", None)
+    return found

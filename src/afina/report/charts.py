@@ -12,7 +12,7 @@ from afina.report.record import Record
 
 CHARTED = (
     *("accuracy", "mcc", "weighted_f1", "positive_f1", "macro_f1", "samples_f1", "pearson"),
-    *("exact_match", "has_answer_f1", "entity_precision", "entity_recall"),
+    *("exact_match", "rouge_l", "has_answer_f1", "entity_precision", "entity_recall"),
 )
 BINS = 120
 DOTS = 800
@@ -79,7 +79,10 @@ def dots(record: Record) -> Dots | None:
     if not record.scores:
         return None
     systems = record.systems
-    shown = list(dict.fromkeys([record.main, *(m for m in CHARTED if m in record.scores)]))
+    main = [record.main] if record.task.direction > 0 else []  # a loss has no place on an axis of shares
+    shown = list(dict.fromkeys([*main, *(m for m in CHARTED if m in record.scores)]))
+    if not shown:
+        return None
     groups = []
     figures = [
         (metric, [(system, found[metric]) for system, found in systems.items() if metric in found])

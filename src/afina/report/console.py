@@ -1,5 +1,6 @@
 """What a command prints for a person when its work is done: one function a verb; tabs part the columns."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,20 @@ def predict(answers: list[dict[str, Any]]) -> None:
     """Print one line an input: the answer and how sure the model is, or a number as it is."""
     for answer in answers:
         told, sure = answer["prediction"], answer.get("probability", answer.get("score"))
-        print(*([number(told, 3)] if isinstance(told, float) else [_told(told), number(sure, 3)]), sep="\t")
+        if isinstance(told, float):
+            print(number(told, 3))
+        elif sure is None:  # a text that was written
+            print(told)
+        else:
+            print(_told(told), number(sure, 3), sep="\t")
+
+
+def chat(said: list[dict[str, str]]) -> None:
+    """Print the replies, a line each, where they were not seen when they were given."""
+    if not sys.stdin.isatty():
+        for message in said:
+            if message["role"] == "assistant":
+                print(" ".join(message["content"].split()))
 
 
 def _told(prediction: Any) -> str:
@@ -124,7 +138,9 @@ def _scores(result: dict[str, Any]) -> None:
     table.add_column(_("model"), justify="right")
     table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)
     rivals = {rival: scores[part] for rival, scores in result["baselines"].items() if scores.get(part)}
-    words = saved_task(Path(result["run"]), result["task"]).about()
+    words = (
+        saved_task(Path(result["run"]), result["task"]) if result["run"] else task(result["task"], {})
+    ).about()
     for rival in rivals:
         table.add_column(short(words, rival), justify="right")
     for metric in ours:

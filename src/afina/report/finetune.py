@@ -36,6 +36,7 @@ def write(run: Path) -> Path:
             names={system: words.short(record.about, system) for system in record.systems},
             wrong=wrong,
             right=right,
+            samples=_samples(record),
             address=record.address,
             shell=shlex.quote,
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -46,6 +47,12 @@ def write(run: Path) -> Path:
     )
     page.save(run / "report.html", text)
     return run / "report.html"
+
+
+def _samples(record: Record) -> list[dict[str, Any]]:
+    """Return some of the rows that were answered in words, spread evenly; the others were scored by their loss alone."""
+    rows = [row for row in record.predictions() if row.get("asked") == "True"]
+    return rows[:: max(1, -(-len(rows) // EXAMPLES))]
 
 
 def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from afina.messages import _
 from afina.names import find, known
 from afina.train.track import read
 
-FIGURES = ("probability", "score", "probability_of_label", "error")
+FIGURES = ("probability", "score", "probability_of_label", "error", "loss")
 NONE = "[]"  # how a cell says that a row has no labels
 
 
@@ -74,8 +74,8 @@ class Record:
         return {"model": self.scores} | {name: rivals[name] for name in ranked if rivals[name]}
 
     def value(self, figures: dict[str, dict[str, Any]]) -> float:
-        """Return the main metric's value among `figures`, minus infinity where it is missing."""
-        return figures[self.main]["value"] if self.main in figures else float("-inf")
+        """Return how good the main metric's value among `figures` is, minus infinity where it is missing."""
+        return self.task.direction * figures[self.main]["value"] if self.main in figures else float("-inf")
 
     @property
     def differences(self) -> list[dict[str, Any]]:
@@ -152,10 +152,17 @@ class Record:
                     **told,
                     **figures,
                     "row": index,
-                    "text": row.get("text") or row.get("context") or "",
+                    "text": _read(row),
                     "question": row.get("question") or "",
                     "right": row["right"] == "True" if "right" in row else row["label"] == row["prediction"],
                 }
+
+
+def _read(row: dict[str, Any]) -> str:
+    """Return what the model read of a row, a conversation as one turn a line."""
+    if row.get("messages"):
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in json.loads(row["messages"]))
+    return next((row[name] for name in ("begins", "text", "context", "source") if row.get(name)), "")
 
 
 def task(name: str, settings: dict[str, Any]) -> Task:

@@ -46,6 +46,10 @@ METRICS = {
     "pearson": N_("Pearson correlation"),
     "rmse": N_("root mean squared error (RMSE)"),
     "mae": N_("mean absolute error (MAE)"),
+    "loss": N_("loss a token"),
+    "perplexity": N_("perplexity"),
+    "chrf": N_("chrF"),
+    "rouge_l": N_("ROUGE-L"),
 }
 MEANINGS = {
     "entity_f1": N_(
@@ -98,6 +102,24 @@ MEANINGS = {
     "mae": N_(
         "The mean distance of the answers from the truth, in the unit of the numbers. Lower is better."
     ),
+    "loss": N_(
+        "How surprised the model is by each token of the true text, in nats, given those before it. Lower is better."
+    ),
+    "perplexity": N_(
+        "e to the loss: among how many equally likely tokens the model seems to choose. Lower is better."
+    ),
+    "chrf": N_(
+        "How many short stretches of letters the written text shares with the true one, from 0 to 100, over all rows "
+        "together (as sacrebleu computes it). What is missing counts more than what is too much."
+    ),
+    "rouge_l": N_(
+        "The longest sequence of words that both texts hold in the same order, as an F between 0 and 1; the mean over "
+        "the rows (as rouge-score computes it, on words with all their letters)."
+    ),
+}
+LOWER = ("loss",)  # is better
+OF_TEXTS = MEANINGS | {
+    "exact_match": N_("The share of written texts that are the true one letter for letter, blanks aside.")
 }
 OUTCOMES = {
     "exact": N_("word for word"),
@@ -182,7 +204,7 @@ def verdict(record: Record) -> Verdict:
         return Verdict("none", _("This run has no scores yet."), _("It was stopped, or is still under way."))
     order = list(record.systems)
     tests = sorted(
-        (test for test in record.differences if test.get("metric") == record.main and test["b"] in order),
+        (test for test in record.differences if test["b"] in order),
         key=lambda test: order.index(test["b"]),
     )
     for decision, tone in (("worse", "bad"), ("no difference shown", "even")):
@@ -239,7 +261,10 @@ def _nearest(record: Record, test: dict[str, Any]) -> str:
 
 
 def _measured(test: dict[str, Any]) -> str:
-    return _("Model minus baseline: {difference} in {metric} (95 %\u00a0interval {interval}, {p}).").format(
+    sentence = _("Model minus baseline: {difference} in {metric} (95 %\u00a0interval {interval}, {p}).")
+    if test["metric"] in LOWER:
+        sentence = _("Baseline minus model: {difference} in {metric} (95 %\u00a0interval {interval}, {p}).")
+    return sentence.format(
         difference=number(test.get("difference"), 3, sign=True),
         metric=name(METRICS, test["metric"]),
         interval=interval(test.get("low"), test.get("high"), sign=True),
@@ -277,9 +302,10 @@ def summary(record: Record) -> list[str]:
         sentences.append(right.format(n=number(100 * accuracy)))
     exact = (record.scores.get("exact_match") or {}).get("value")
     if exact is not None:
-        sentences.append(
-            _("Of 100 such questions it answers about {n} word for word.").format(n=number(100 * exact))
-        )
+        of_100 = _("Of 100 such questions it answers about {n} word for word.")
+        if record.main in LOWER:
+            of_100 = _("Of 100 such texts it writes about {n} letter for letter.")
+        sentences.append(of_100.format(n=number(100 * exact)))
     if record.part == "validation":
         sentences.append(
             _(
@@ -294,6 +320,13 @@ def ranked(record: Record) -> list[tuple[str, dict[str, Any]]]:
     """Return the labels with their figures, the lowest F1 first."""
     classes = record.details.get("per_class") or {}
     return sorted(classes.items(), key=lambda item: (item[1].get("f1") or 0.0, item[0]))
+
+
+def meanings(record: Record) -> dict[str, str]:
+    """Return what the metrics mean for what is counted in this run."""
+    if record.task.direction < 0:
+        return OF_TEXTS
+    return OF_WORDS if record.unit == "words" else MEANINGS
 
 
 def weakest(record: Record, count: int = 3) -> list[str]:

@@ -18,6 +18,7 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0)  # of ridge regression
 FOLDS = 3
 TUNING_ROWS = 5000  # C is chosen on at most so many rows
 TUNING_ROWS_TIMES_LABELS = 100_000  # and on fewer where labels are many, for the time grows with both
+ALIKE_AT_ONCE = 256  # rows held against all training rows
 SEED = 0
 
 
@@ -165,3 +166,18 @@ def _folds(gold: np.ndarray, order: np.ndarray) -> np.ndarray:
         folds[position] = (start[label] + turn[label]) % FOLDS
         turn[label] += 1
     return folds
+
+
+def nearest(train_texts: Sequence[str], texts: Sequence[str]) -> list[int | None]:
+    """Return for each text the training text that is most alike by the cosine of TF-IDF; None where no word is known."""
+    features = of_texts(train_texts, texts)
+    if features is None:
+        return [None] * len(texts)
+    from sklearn.preprocessing import normalize
+
+    known, asked = (normalize(matrix) for matrix in features)
+    found: list[int | None] = []
+    for start in range(0, len(texts), ALIKE_AT_ONCE):
+        alike = (asked[start : start + ALIKE_AT_ONCE] @ known.T).toarray()
+        found += [int(row.argmax()) if row.any() else None for row in alike]
+    return found

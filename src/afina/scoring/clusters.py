@@ -15,6 +15,7 @@ from afina.core import Difference, Score
 from afina.scoring.intervals import wilson
 
 LEAST = 8  # clusters; with fewer their variance is hardly known
+ROUNDING = 1e-24  # the variance of figures that are all alike, but for the last digit
 RESAMPLES = 5000
 SEED = 2000
 
@@ -27,7 +28,7 @@ def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Score:
         return Score(value, None, None, n)
     variance = _variance(sums, n)
     # Where all rows are alike nothing is known of the variance: then a cluster tells no more than one row.
-    rows = value * (1 - value) / variance if variance > 0 else float(len(sums))
+    rows = value * (1 - value) / variance if variance > ROUNDING else float(len(sums))
     low, high = wilson(np.asarray(value * rows), np.asarray(rows), _t(len(sums)))
     return Score(value, float(low), float(high), n)
 

@@ -258,7 +258,9 @@ class Sentence(Task):
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         return self.form.watch(answers, golds(rows))
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, list[Any]]:
         """Return the answers of one who reads no text, and of TF-IDF with a linear model."""
         from afina.scoring.features import of_pairs, of_texts
 

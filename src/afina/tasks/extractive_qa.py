@@ -267,7 +267,9 @@ class ExtractiveQa(Task):
         found = self._f1s(answers, rows)
         return "f1", sum(found) / len(found)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, list[Any]]:
         """Return the answers of the sliding window and, where questions may have none, of never answering."""
         from functools import partial
 

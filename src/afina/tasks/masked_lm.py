@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import Batch, Difference, Loss, Row, Score, Scores, Splits, Table, Task, Term
+from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
@@ -162,28 +161,31 @@ class MaskedLm(Task):
         """Return the mean loss a hidden token (lower is better), its accuracy, and the same for NSP."""
         import numpy as np
 
+        from afina.scoring.language import ratio
+
         table = np.asarray(answers, dtype=float)
         values = {
-            "loss": _ratio(table[:, 0], table[:, 1]),
-            "mlm": _ratio(table[:, 0], table[:, 1]),
-            "mlm_accuracy": _ratio(table[:, 2], table[:, 1]),
+            "loss": ratio(table[:, 0], table[:, 1]),
+            "mlm": ratio(table[:, 0], table[:, 1]),
+            "mlm_accuracy": ratio(table[:, 2], table[:, 1]),
         }
         if table.shape[1] > 3 and table[:, 4].sum():
-            values["nsp"] = _ratio(table[:, 3], table[:, 4])
-            values["nsp_accuracy"] = _ratio(table[:, 5], table[:, 4])
+            values["nsp"] = ratio(table[:, 3], table[:, 4])
+            values["nsp_accuracy"] = ratio(table[:, 5], table[:, 4])
         return Scores(values)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, list[Any]]:
         return {}
 
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
         import numpy as np
 
-        gap = np.asarray(b, dtype=float)[:, 0] - np.asarray(a, dtype=float)[:, 0]
-        count = np.asarray(a, dtype=float)[:, 1].mean()
-        value, spread = gap.mean() / count, gap.std(ddof=1) / math.sqrt(len(gap)) / count
-        p = math.erfc(abs(value) / spread / math.sqrt(2)) if spread else 1.0
-        return Difference("loss", float(value), value - 1.96 * spread, value + 1.96 * spread, p)
+        from afina.scoring.language import difference
+
+        ours, theirs = (np.asarray(answers, dtype=float) for answers in (a, b))
+        return difference(ours[:, 0], theirs[:, 0], ours[:, 1])
 
     @classmethod
     def toy(cls) -> list[Row]:
@@ -252,14 +254,3 @@ def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:
     wanted = wanted.scatter(1, bag.where(bag != IGNORED, logits.shape[1]), 1.0)[:, :-1]
     share = wanted / wanted.sum(1, keepdim=True).clamp_min(1)
     return kl_div(logits.log_softmax(1), share, reduction="sum")
-
-
-def _ratio(top: Any, bottom: Any) -> Score:
-    """Return sum/sum with a 95 % interval over rows (linearised; Cochran 1977)."""
-    import numpy as np
-
-    n, value = len(top), top.sum() / max(bottom.sum(), 1)
-    if n < 30:
-        return Score(float(value), None, None, n)
-    spread = np.std(top - value * bottom, ddof=1) / math.sqrt(n) / bottom.mean()
-    return Score(float(value), float(value - 1.96 * spread), float(value + 1.96 * spread), n)

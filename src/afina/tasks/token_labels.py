@@ -418,7 +418,9 @@ class TokenLabels(Task):
         ]
         return "accuracy", sum(a == b for a, b in pairs) / max(len(pairs), 1)
 
-    def baselines(self, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    def baselines(
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, list[Any]]:
         """Return the answers of the most frequent tag, and of the most frequent tag of each word, known from training."""
         place = {label: i for i, label in enumerate(self.labels)}
         every, by_word = Counter[str](), defaultdict[str, Counter[str]](Counter)

@@ -10,10 +10,13 @@ FALL = 0.02  # a validation score this much below its best is called a fall
 WEAK = 0.75  # a training score below this, with little gap, means that not enough was learnt
 
 
-def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict[str, Any]:
+def judge(
+    evaluations: list[dict[str, Any]], metric: str, stopped: bool, direction: int = 1
+) -> dict[str, Any]:
     """Return the verdict (`underfit`, `fits`, `overfit`), the best step and epoch, and sentences with what to try.
 
-    `evaluations` are the evaluation lines of `steps.jsonl`, in order.
+    `evaluations` are the evaluation lines of `steps.jsonl`, in order; `direction` is -1 where less of the metric is
+    better, as of a loss.
     """
     if not evaluations:
         return {
@@ -26,8 +29,10 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
         }
     best = next(line for line in reversed(evaluations) if line["best"])
     last = evaluations[-1]
-    gap = best["train"][metric] - best["validation"][metric]
-    fall = best["validation"][metric] - last["validation"][metric]
+    train, seen, end = best["train"][metric], best["validation"][metric], last["validation"][metric]
+    # A loss has no fixed scale, so its gap and its rise are shares of it, and no level of it is weak.
+    gap, fall = (train - seen, seen - end) if direction > 0 else (1 - train / seen, end / seen - 1)
+    weak = direction > 0 and train < WEAK
     words = [
         _("Best validation score in epoch {epoch} (step {step}): {score}, on training rows {train}.").format(
             epoch=number(best["epoch"], 1),
@@ -41,9 +46,9 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
             _(
                 "The model does {gap} better on rows it has seen than on new ones: it overfits. Try more data, "
                 "a higher --dropout, a higher --weight-decay or fewer epochs."
-            ).format(gap=number(gap, 2))
+            ).format(gap=number(gap, 2) if direction > 0 else f"{number(100 * gap)}\u00a0%")
         )
-    elif best["train"][metric] < WEAK:
+    elif weak:
         words.append(
             _(
                 "Even on rows it has seen the score is low: the model underfits. Try more epochs, a higher "
@@ -53,11 +58,16 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
     else:
         words.append(_("Seen and new rows score alike: no overfitting shown."))
     if fall > FALL:
+        fell = _(
+            "After epoch {epoch} the validation score fell, to {score} at the end. The weights kept are "
+            "those of the best step; early stopping (--early-stopping-patience) saves the time."
+        )
+        rose = _(
+            "After epoch {epoch} the validation loss rose, to {score} at the end. The weights kept are those of the "
+            "best step; early stopping (--early-stopping-patience) saves the time."
+        )
         words.append(
-            _(
-                "After epoch {epoch} the validation score fell, to {score} at the end. The weights kept are "
-                "those of the best step; early stopping (--early-stopping-patience) saves the time."
-            ).format(epoch=number(best["epoch"], 1), score=number(last["validation"][metric], 3))
+            (fell if direction > 0 else rose).format(epoch=number(best["epoch"], 1), score=number(end, 3))
         )
     if stopped:
         words.append(
@@ -65,7 +75,7 @@ def judge(evaluations: list[dict[str, Any]], metric: str, stopped: bool) -> dict
                 epoch=number(last["epoch"], 1)
             )
         )
-    verdict = "overfit" if gap > GAP else "underfit" if best["train"][metric] < WEAK else "fits"
+    verdict = "overfit" if gap > GAP else "underfit" if weak else "fits"
     return {
         "steps": last["step"],
         "best_step": best["step"],

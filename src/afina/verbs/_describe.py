@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afina.core import Row, Splits
+from afina.core import Row, Splits, Task
+from afina.errors import InputError
 from afina.messages import _
 from afina.messages.numbers import number, plain
 from afina.verbs._prepare import Prepared, long_rows
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from afina.train.bundle import Bundle
 
+SHOWN = 3  # rows whose tokens are printed
 LISTED = 20  # names at most in one sentence
 WATCHED = (
     1000  # rows of each part at most that are scored in mid-training; the scores at the end are over all rows
@@ -95,10 +97,32 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
             glances = by_row(model, task, tokenizer, rows, tokens, task.glance)
             metric, value = task.watch(glances, gold)
             pieces = [piece for row in rows for piece in task.pieces(row)]
-            found[name] = {"loss": mean_loss(model, task, tokenizer, pieces, tokens), metric: value}
+            # Where the loss itself is the metric, the model has been asked once already.
+            loss = value if metric == "loss" else mean_loss(model, task, tokenizer, pieces, tokens)
+            found[name] = {"loss": loss, metric: value}
         return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
 
     return evaluate
+
+
+def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[str]:
+    """Return the first rows token by token, each that is learnt in brackets; InputError where none ever is."""
+    shown = []
+    for place, row in enumerate(encoded[:SHOWN], 1):
+        tokens = task.learnt(row)
+        if tokens is None:
+            raise InputError(_("This task learns no tokens of a text, so --show-mask has nothing to show."))
+        text = "".join(
+            f"⟦{_piece(tokenizer, token)}⟧" if known else _piece(tokenizer, token) for token, known in tokens
+        )
+        shown.append(_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place) + "\n" + text)
+    return shown
+
+
+def _piece(tokenizer: Any, token: int) -> str:
+    """Return one token as text; a part of a character, which is none, as its name."""
+    text = str(tokenizer.decode([token]))
+    return str(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text or not text else text
 
 
 def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:

@@ -10,7 +10,7 @@ from afina.messages import _
 from afina.settings import Settings, flag
 from afina.verbs._settings import choose, from_file
 
-PASSING = {"output_dir", "resume", "overwrite", "dry_run"}  # what a repeat does not take over
+PASSING = {"output_dir", "resume", "overwrite", "dry_run", "show_mask"}  # what a repeat does not take over
 
 
 def job(

@@ -18,8 +18,8 @@ def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
     """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`."""
     parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
     rows = [row for part in parts.values() for row in part]
-    ours = bundle.answers(rows)
-    rivals = bundle.task.baselines(splits.train, rows) if rows else {}
+    ours = [answer for part in parts.values() for answer in bundle.answers(part)]
+    rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
     found = compare(bundle.task, parts, ours, rivals)
     if parts:
         last = len(parts[[*parts][-1]])

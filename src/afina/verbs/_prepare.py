@@ -114,8 +114,9 @@ def named(own: Settings, roles: Collection[str]) -> dict[str, str]:
 
 
 def needed(task: Task) -> tuple[str, ...]:
-    """Return the columns that every usable row has."""
-    return (*task.inputs, *task.gold[:1])
+    """Return the roles whose columns every usable row fills."""
+    roles = (*task.inputs, *task.gold[:1])
+    return tuple(role for role in roles if getattr(task, role, None)) or roles
 
 
 def nothing_usable(task: Task, file: str | Path) -> str:

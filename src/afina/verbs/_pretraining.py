@@ -7,11 +7,10 @@ from typing import Any
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
-from afina.tasks.masked_lm import MaskedLm
+from afina.verbs._objectives import OBJECTIVES
 
-COUNTED = 16_000_000  # tokens that counted word vectors are made from
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
-Phase = tuple[Any, Any, int]  # windows of one length, their plan, and the steps it is followed for
+Phase = tuple[Any, Any, int]  # rows of one length, their plan, and the steps it is followed for
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
@@ -29,7 +28,8 @@ def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[s
     ):
         say(sentence, quiet)
     figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
-    return {"run": str(run), **figures, "losses": {"validation": {"mlm": None, "nsp": None}}}
+    losses = dict.fromkeys(OBJECTIVES[chosen.objective].losses)
+    return {"run": str(run), **figures, "losses": {"validation": losses}}
 
 
 def source(chosen: Any, *, offline: bool) -> Path | None:
@@ -47,7 +47,6 @@ def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | 
     """Take the tokenizer of the model, the one that is named, the one in the folder `made`, or train one."""
     from afina.data.corpus import documents
     from afina.models.load import load_tokenizer, read_tokenizer
-    from afina.models.wordpiece import train_wordpiece
 
     if source:
         return load_tokenizer(source)
@@ -58,7 +57,7 @@ def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | 
     if made and made.is_dir():
         return read_tokenizer(made)
     texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
-    return train_wordpiece(texts_of, chosen.vocab_size)
+    return OBJECTIVES[chosen.objective].tokenizer(texts_of, chosen.vocab_size)
 
 
 def kept(tokenizer: Any, folder: Path) -> Any:
@@ -99,11 +98,11 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
 
 def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one."""
-    from afina.models.build import bert
     from afina.models.load import load
 
+    objective = OBJECTIVES[chosen.objective]
     if source:
-        model: Any = load(source, "AutoModelForPreTraining", dropout=chosen.dropout or 0.0)
+        model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
         most = model.config.max_position_embeddings
         if (chosen.max_length or 0) > most:
             raise InputError(
@@ -112,46 +111,28 @@ def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
                 )
             )
         return model
-    model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
-    if chosen.initialisation == "informed" and not chosen.resume:
-        inform(model, corpus)
-    return model
+    return objective.build(chosen, tokenizer, corpus)
 
 
-def inform(model: Any, corpus: Any) -> None:
-    """Give a fresh model counted word vectors, as long as the random ones, log frequencies and local attention."""
-    import torch
-
-    from afina.models.cooccurrence import embeddings, log_frequencies
-    from afina.models.start import mimetic
-
-    weight, bias = model.bert.embeddings.word_embeddings.weight, model.cls.predictions.bias
-    vectors = torch.from_numpy(embeddings(corpus.tokens[:COUNTED], *weight.shape))
-    seen = vectors.norm(dim=1) > 0
-    with torch.no_grad():
-        weight[seen] = vectors[seen].to(weight.dtype) * weight.std() * weight.shape[1] ** 0.5
-        bias.copy_(torch.from_numpy(log_frequencies(corpus.tokens[:COUNTED], len(bias))))
-    mimetic(model)
-
-
-def phases(chosen: Any, part: Part, world: int, rank: int) -> list[Phase]:
-    """Return (windows, plan, steps) for the short rows and for the long ones."""
+def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> list[Phase]:
+    """Return (rows, plan, steps) for the short rows and for the long ones."""
     from afina.batching.plan import Plan
     from afina.batching.windows import Windows
 
+    objective = OBJECTIVES[chosen.objective]
     full, phases = chosen.max_length or 512, []
     for length, share, seed in (
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
     ):
-        windows = Windows(part[0], length - 3, part[1])
+        windows = Windows(part[0], length - objective.special, part[1], objective.special)
         lengths = windows.lengths()
         mean = sum(lengths) / len(lengths)
         rows = max(1, round(chosen.tokens_per_step / mean))
         plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed, world, rank)
         steps = round(share * chosen.max_tokens / (rows * mean))
         if steps:
-            phases.append((windows, plan, steps))
+            phases.append((objective.rows(windows, tokenizer), plan, steps))
     if not phases:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
@@ -161,23 +142,24 @@ def phases(chosen: Any, part: Part, world: int, rank: int) -> list[Phase]:
     return phases
 
 
-def held_out(model: Any, task: MaskedLm, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
-    """Score the model on held-out text, with masks and pairs that are the same every time."""
+def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
+    """Score the model on held-out text, with masks and pairs that are the same every time, the main figure first."""
     import torch
 
     from afina.batching.plan import by_tokens, generator
     from afina.batching.windows import Windows
 
-    windows = Windows(part[0], chosen.short_length - 3, part[1])
-    lengths = windows.lengths()
+    objective = OBJECTIVES[chosen.objective]
+    windows = Windows(part[0], chosen.short_length - objective.special, part[1], objective.special)
+    lengths, encoded = windows.lengths(), objective.rows(windows, tokenizer)
     order = sorted(range(0, len(windows), max(1, len(windows) // 1500)), key=lambda row: -lengths[row])
     answers: list[Any] = []
     model.eval()
     with torch.no_grad():
         for rows in by_tokens(order, lengths, 8192):
-            batch: Batch = task.collate([(windows[row], generator(0, 0, row)) for row in rows], tokenizer)
-            answers += task.answer(model, batch.to(model.device))
-    return {name: score._asdict() for name, score in task.score(answers, []).values.items()}
+            batch: Batch = task.collate([(encoded[row], generator(0, 0, row)) for row in rows], tokenizer)
+            answers += task.glance(model, batch.to(model.device))
+    return {name: score._asdict() for name, score in objective.scores(answers, task).items()}
 
 
 def between(
@@ -187,8 +169,8 @@ def between(
     from afina.batching.plan import batches
 
     done = 0
-    for windows, plan, steps in phases:
+    for encoded, plan, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            yield from batches(plan, windows, collate, first, last)
+            yield from batches(plan, encoded, collate, first, last)
         done += steps

@@ -56,6 +56,18 @@ def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
     )
 
 
+def model_for(task: str, named: str | None) -> str:
+    """Return the model that is named, else the embedded one of the task; InputError where there is none."""
+    model: str | None = named or find("tasks", task).embedded
+    if model is None:
+        raise InputError(
+            _(
+                "No model for task '{task}' ships with afina. Name one: a folder, or a name of the Hub."
+            ).format(task=task)
+        )
+    return model
+
+
 def from_file(
     file: Path, settings: Mapping[str, Any], check: Callable[[Mapping[str, Any]], Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:

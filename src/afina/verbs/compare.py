@@ -11,14 +11,13 @@ from typing import Any, Literal, NamedTuple
 from afina.core import Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
 from afina.verbs import _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import prepare
-from afina.verbs._settings import begin, from_file
+from afina.verbs._settings import begin, from_file, model_for
 from afina.verbs._trial import ROWS
 
 FILE, RUNS = "compare.toml", "runs"
@@ -30,7 +29,9 @@ class Compare(Training):
 
     task: str = setting("classification", N_("What is learnt."))
     methods: str = setting("all", N_("Methods to compare, with commas and no blanks, or all."))
-    models: str = setting(DEFAULT, N_("Models to compare, with commas and no blanks."))
+    models: str | None = setting(
+        None, N_("Models to compare, with commas and no blanks (default: the task's embedded one).")
+    )
     seeds: int = setting(3, N_("Runs of each method, each with a seed of its own."), ge=1, le=100)
     tune: Literal["none", "small"] = setting(
         "none", N_("small: choose among three learning rates for each method, on the validation rows.")
@@ -90,6 +91,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     data = str(data)
     if data.endswith(".toml"):
         data, settings, _recorded = from_file(Path(data), settings, choose)
+    from afina.models.load import load_tokenizer
     from afina.report import compare as report
     from afina.train import folder, machine
     from afina.train.run import write_settings
@@ -133,7 +135,9 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             for method, own in {**chosen.methods, _trials.RANDOM: {}}.items()
         ]
     )
-    lines, tests = _ranking.table(done, prepared.task, parts.train, rows)
+    lines, tests = _ranking.table(
+        done, prepared.task, parts.train, rows, load_tokenizer(next(iter(chosen.models.values())))
+    )
     result = {
         "run": str(place),
         "task": verb.task,
@@ -165,6 +169,7 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
     for cls, values in zip(classes, method_knobs, strict=True):
         cls.of(values)  # a wrong knob is found before the first run
     verb = Compare.of(own)
+    verb = verb.replace(models=model_for(verb.task, verb.models))
     models = {name: find_model(name, offline=bool(common.get("offline"))) for name in verb.models.split(",")}
     alike = (
         {name: own[name] for name in Training.model_fields if name in own}
@@ -196,7 +201,13 @@ def _place(output_dir: str | None, data: str) -> Path:
 def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return data and settings as the comparison began; only its limits may be others now."""
     begun_data, begun, _recorded = from_file(place / FILE, {}, choose)
-    told = {name: value for name, value in choose(settings).flat().items() if name in settings}
+    told = {
+        name: value
+        for name, value in choose({"task": begun["task"], "models": begun["models"]} | settings)
+        .flat()
+        .items()
+        if name in settings
+    }
     unchanged(place, begun, {name: value for name, value in told.items() if name not in MAY_CHANGE})
     if data != begun_data:
         unchanged(place, {"data": begun_data}, {"data": data})

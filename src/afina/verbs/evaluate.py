@@ -11,6 +11,8 @@ from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
 
+TOKENS = 8192  # that go through the model at once, padding counted
+
 
 class Evaluate(Settings):
     """Settings of `afina evaluate`."""
@@ -36,21 +38,52 @@ class Evaluate(Settings):
     answer_start: str | None = setting(
         None, N_("Column that says where the answer begins (default: as in training, else guessed).")
     )
+    messages: str | None = setting(
+        None, N_("Column that holds the conversation (default: as in training, else guessed).")
+    )
+    prompt: str | None = setting(
+        None, N_("Column that holds what the user says (default: as in training, else guessed).")
+    )
+    input: str | None = setting(
+        None, N_("Column with a text that the prompt is about (default: as in training, else guessed).")
+    )
+    completion: str | None = setting(
+        None, N_("Column that holds the reply (default: as in training, else guessed).")
+    )
+    source: str | None = setting(
+        None, N_("Column that holds the text to write from (default: as in training, else guessed).")
+    )
+    target: str | None = setting(
+        None, N_("Column that holds the text to be written (default: as in training, else guessed).")
+    )
+    few_shot: int | None = setting(
+        None,
+        N_(
+            "Instead of a run ask a decoder, by its name or folder, with so many examples of --train in its prompt."
+        ),
+        ge=0,
+    )
+    train: str | None = setting(None, N_("File with the rows that examples are drawn from, for --few-shot."))
+    task: str = setting("classification", N_("What is asked, with --few-shot."))
+    seed: int = setting(0, N_("Seed of the drawn examples, with --few-shot."), ge=0, le=2**32 - 1)
 
 
 def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, Any]:
     """Return the figures of the run's model on the rows of `data`, under `test`, as INTERFACE.md names them.
 
     Labels that the model does not know count as errors and are named. The baselines learn from the run's own
-    training rows; where its data is no longer there or has changed, they are left out. Raises InputError.
+    training rows; where its data is no longer there or has changed, they are left out. With `few_shot` no run is
+    asked but a decoder, `run` by name or folder, which reads examples out of `train`; then `run` is None in the
+    result. Raises InputError.
     """
     began = time.perf_counter()
     begin(settings)
     common, own = divide(settings, Common, Evaluate)
     common, own = Common.of(common), Evaluate.of(own)
+    if own.few_shot is not None:
+        return _in_context(str(run), data, common, own, began)
     from afina.data.read import read
     from afina.train.run import Run
-    from afina.train.track import say
     from afina.verbs._measure import compare, unread
     from afina.verbs._prepare import clean, guessed, lengths, long_rows, nothing_usable
 
@@ -67,7 +100,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     answers = bundle.answers(rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
-    rivals = bundle.task.baselines(train, rows) if train else {}
+    rivals = bundle.task.baselines(train, rows, bundle.tokenizer) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
     if unseen := found["details"]["test"].get("unseen"):
         notes.append(
@@ -80,11 +113,67 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
         notes.append(
             _("There are no baselines: the run's training data is not at hand, or has changed since.")
         )
+    of = {name: result[name] for name in ("run", "model", "task", "method", "trained_weights")}
+    return _told(of, found, rows, notes, seconds, quiet=common.quiet)
+
+
+def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, began: float) -> dict[str, Any]:
+    """Return the figures of a decoder that reads examples and trains nothing."""
+    from afina.data.read import read
+    from afina.models.find import find as find_model
+    from afina.models.load import load, load_tokenizer, longest
+    from afina.names import find
+    from afina.verbs import _in_context as parts
+    from afina.verbs._measure import compare
+    from afina.verbs._prepare import clean, guessed, nothing_usable
+
+    if own.train is None:
+        raise InputError(_("--few-shot draws its examples from training rows: name their file with --train."))
+    table, source = read(data, offline=common.offline), read(own.train, offline=common.offline)
+    task: Any = find("tasks", own.task)()
+    given = columns(task, source, own)
+    task = given.choose_columns(source)
+    parts.check(task)
+    notes = [*source.notes, *table.notes, *guessed(given, task)]
+    train = clean(task, source.rows, source, notes)
+    task = task.learn(train)
+    rows = clean(columns(task, table, own).choose_columns(table), table.rows, table, notes)
+    for file, usable in ((own.train, train), (data, rows)):
+        if not usable:
+            raise InputError(nothing_usable(task, file))
+    folder = find_model(model, offline=common.offline)
+    tokenizer, decoder = load_tokenizer(folder), load(folder, "AutoModelForCausalLM")
+    shown = parts.demonstrations(train, task.labels, own.few_shot or 0, own.seed)
+    prompts = parts.Prompts(task.inputs, task.labels, shown, tokenizer, longest(decoder.config, tokenizer))
+    if (fit := prompts.fitting(rows)) < len(shown):
+        notes.append(_("Of {k} examples {n} fit into the model's prompt.").format(k=len(shown), n=fit))
+    weights = sum(weight.numel() for weight in decoder.parameters())
+    if small := parts.too_small(weights):
+        notes.append(small)
+    answers = parts.answers(decoder, tokenizer, prompts, rows, TOKENS)
+    seconds = time.perf_counter() - began
+    found = compare(task, {"test": rows}, answers, task.baselines(train, rows, tokenizer))
+    of = {"run": None, "model": model, "task": own.task, "method": "few_shot", "trained_weights": 0}
+    return _told(of, found, rows, notes, seconds, quiet=common.quiet)
+
+
+def _told(
+    of: dict[str, Any],
+    found: dict[str, Any],
+    rows: Sequence[Row],
+    notes: list[str],
+    seconds: float,
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Return the figures under the keys that are promised, and say the notes."""
+    from afina.train.track import say
+
     found["details"]["data"] = {"rows": {"test": len(rows)}, "notes": notes}
     for note in notes:
-        say(note, common.quiet)
+        say(note, quiet)
     return {
-        **{name: result[name] for name in ("run", "model", "task", "method")},
+        **of,
         **found,
         "rows_per_s": None,
         "tokens_per_s": None,
@@ -95,7 +184,6 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
             "evaluate": round(seconds, 2),
             "total": round(seconds, 2),
         },
-        "trained_weights": result["trained_weights"],
         "peak_memory_mb": None,
     }
 

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.models.find import DEFAULT
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
-from afina.verbs._describe import evaluation, labels_in_words, plan_in_words, summary, trained_weights
+from afina.verbs._describe import (
+    evaluation,
+    labels_in_words,
+    mask_in_words,
+    plan_in_words,
+    summary,
+    trained_weights,
+)
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Prepared, lengths, prepare
-from afina.verbs._settings import Chosen, begin, choose
+from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +33,12 @@ class Finetune(Training):
 
     task: str = setting("classification", N_("What is learnt."))
     method: str = setting("full", N_("How the model may change."))
-    model: str = setting(DEFAULT, N_("An embedded model, a folder, or a model of the Hugging Face Hub."))
+    model: str | None = setting(
+        None,
+        N_(
+            "An embedded model, a folder, or a model of the Hugging Face Hub (default: the task's embedded one)."
+        ),
+    )
     random_weights: bool = setting(
         False, N_("The model's shape with fresh weights: what does pre-training bring?")
     )
@@ -39,12 +50,16 @@ class Finetune(Training):
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    show_mask: bool = setting(
+        False, N_("Print which tokens of the first training rows are learnt: each in ⟦ ⟧.")
+    )
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
 class Resolved(Finetune):
     """The settings when the method's preset, the data and the model have decided what was open."""
 
+    model: str
     learning_rate: float
     num_train_epochs: float
     train_batch_size: int
@@ -64,13 +79,15 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     begin(settings)
     data, settings, recorded, run = job(str(data), settings, Finetune)
     chosen = choose(settings, Finetune)
+    model = model_for(chosen.verb.task, chosen.verb.model)
+    chosen = chosen._replace(verb=chosen.verb.replace(model=model))
     if chosen.verb.random_weights and not chosen.method.whole:
         raise InputError(
             _(
                 "Method '{method}' keeps only what it adds to a model's weights, so it cannot go with --random-weights."
             ).format(method=chosen.verb.method)
         )
-    source = find_model(chosen.verb.model, offline=chosen.common.offline)
+    source = find_model(model, offline=chosen.common.offline)
     prepared = prepare(
         chosen.task, data, chosen.verb.validation, chosen.verb.test,
         seed=chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed, offline=chosen.common.offline,
@@ -141,6 +158,9 @@ def _train(
         plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
         for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
             say(sentence, quiet)
+    if verb.show_mask and accelerator.is_main_process:
+        for sentence in mask_in_words(task, tokenizer, encoded[0]):
+            say(sentence)
     if verb.dry_run:
         say(
             _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
@@ -189,7 +209,9 @@ def _train(
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
             "data": about_data,
-            "fitting": judge(evaluations, main_metric(found), progress.stopped) if evaluations else None,
+            "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
+            if evaluations
+            else None,
         }
         speed = progress.tokens / max(progress.seconds, 1e-9)
         mean = sum(plan.lengths) / len(plan.lengths)

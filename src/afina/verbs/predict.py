@@ -31,6 +31,18 @@ class Predict(Settings):
     context: str | None = setting(
         None, N_("Column that holds the text with the answer (default: as in training, else guessed).")
     )
+    messages: str | None = setting(
+        None, N_("Column that holds the conversation (default: as in training, else guessed).")
+    )
+    prompt: str | None = setting(
+        None, N_("Column that holds what the user says (default: as in training, else guessed).")
+    )
+    input: str | None = setting(
+        None, N_("Column with a text that the prompt is about (default: as in training, else guessed).")
+    )
+    source: str | None = setting(
+        None, N_("Column that holds the text to write from (default: as in training, else guessed).")
+    )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
@@ -62,7 +74,7 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
         }
         known = {role: own_columns.get(role, trained.get(role)) for role in task.inputs}
         task = task.replace(**known).choose_inputs(table)
-        columns = {role: getattr(task, role) for role in task.inputs}
+        columns = {role: column for role in task.inputs if (column := getattr(task, role))}
         notes += [taken(column, role) for role, column in columns.items() if known[role] is None]
         asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
     for note in notes:

@@ -1,13 +1,13 @@
-"""Pre-train a BERT from nothing on plain text: masked words and next sentences (Devlin et al. 2019)."""
+"""Pre-train a model from nothing on plain text: a BERT (Devlin et al. 2019) or a GPT (Radford et al. 2018)."""
 
 import time
 from pathlib import Path
 from typing import Any, Literal
 
+from afina.core import Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Optimisation, divide, setting
-from afina.tasks.masked_lm import MaskedLm
 from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._settings import begin
 
@@ -15,7 +15,9 @@ from afina.verbs._settings import begin
 class Pretrain(Optimisation):
     """Settings of `afina pretrain`."""
 
-    objective: Literal["mlm"] = setting("mlm", N_("What is learnt: mlm (BERT)."))
+    objective: Literal["mlm", "clm"] = setting(
+        "mlm", N_("What is learnt: mlm (BERT: hidden words), clm (GPT: the next word).")
+    )
     shape: Literal["tiny", "mini", "small", "medium", "base"] = setting(
         "mini", N_("Size of the model, by name.")
     )
@@ -44,7 +46,7 @@ class Pretrain(Optimisation):
 
 
 def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
-    """Train a tokenizer and a masked language model on text files, and return what INTERFACE names.
+    """Train a tokenizer and a language model on text files, and return what INTERFACE names.
 
     `texts` are files with a blank line between documents, JSONL or Parquet. Raises InputError before anything
     is written where a file or a setting is wrong, and Interrupted when stopped; `resume=True` goes on. With
@@ -54,8 +56,17 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     files = [str(text) for text in texts]
     if settings.get("resume"):
         files, settings = _as_begun(files, settings)
-    common, chosen, knobs = divide(settings, Common, Pretrain, MaskedLm)
-    return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), MaskedLm.of(knobs))
+    kind = _task(settings)
+    common, chosen, knobs = divide(settings, Common, Pretrain, kind)
+    return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
+
+
+def _task(settings: dict[str, Any]) -> type[Task]:
+    """Return the task of the objective that is asked for."""
+    from afina.verbs._objectives import OBJECTIVES
+
+    asked = {"objective": settings["objective"]} if "objective" in settings else {}
+    return OBJECTIVES[Pretrain.of(asked).objective].task
 
 
 def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
@@ -70,8 +81,9 @@ def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], di
     begun = read_settings(run / "run.toml")
     begun.pop("recorded", None)
     old = begun.pop("texts", texts)
-    _common, chosen, knobs = divide(settings, Common, Pretrain, MaskedLm)
-    told = Pretrain.of(chosen).model_dump(mode="json") | MaskedLm.of(knobs).model_dump(mode="json")
+    kind = _task(begun | settings)
+    _common, chosen, knobs = divide(settings, Common, Pretrain, kind)
+    told = Pretrain.of(chosen).model_dump(mode="json") | kind.of(knobs).model_dump(mode="json")
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
     if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
         raise InputError(
@@ -83,13 +95,14 @@ def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], di
     return old, kept | passing(settings)
 
 
-def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) -> dict[str, Any]:
+def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dict[str, Any]:
     from contextlib import nullcontext
     from functools import partial
 
     from afina.data.corpus import check
     from afina.train import folder
     from afina.verbs import _pretraining as parts
+    from afina.verbs._objectives import OBJECTIVES
 
     began = time.perf_counter()
     if not texts:
@@ -121,7 +134,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
             if main and not (source or chosen.tokenizer):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
-            phases = parts.phases(chosen, train, accelerator.num_processes, accelerator.process_index)
+            phases = parts.phases(
+                chosen, train, tokenizer, accelerator.num_processes, accelerator.process_index
+            )
     if main:
         kept = (
             {"texts": [str(text) for text in texts]}
@@ -135,7 +150,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
 
     def evaluate(model: torch.nn.Module) -> tuple[list[float], dict[str, Any]]:
         scores = parts.held_out(model, task, tokenizer, held, chosen)
-        return [-scores["mlm"]["value"]], {
+        return [-next(iter(scores.values()))["value"]], {
             "validation": {name: each["value"] for name, each in scores.items()}
         }
 
@@ -179,7 +194,10 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm) ->
         "tokens_per_s": round(speed, 1),
         "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
         "losses": {
-            "validation": {name: scores[name]["value"] if name in scores else None for name in ("mlm", "nsp")}
+            "validation": {
+                name: scores[name]["value"] if name in scores else None
+                for name in OBJECTIVES[chosen.objective].losses
+            }
         },
         "scores": {"validation": scores},
         "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},

@@ -1,0 +1,157 @@
+"""Every task on real sets: the embedded model beside its baselines and beside the same shape with random weights.
+
+`python benchmarks/tasks.py mrpc conll2002 …` writes one record a set; without names all of them. A record is what
+`afina compare --methods full` finds in three seeds on a fixed, seeded sample of the set's own splits. A campaign that
+was cut off goes on with the runs that are missing.
+"""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import record
+
+from afina.data.read import read
+from afina.errors import InputError
+
+DATA = record.ROOT.parent / "shared" / "data"
+WORK = record.ROOT / ".work" / "tasks"
+TRAIN, TEST, SEEDS = 2000, 1000, 3
+TAGS = ["--text", "tokens", "--label", "tags"]
+# `whole` files have no test part: the verb draws one, keeping articles and conversations together.
+SETS: dict[str, dict[str, Any]] = {
+    "mrpc": {"task": "sentence_pair", "train": "mrpc/train.csv", "test": "mrpc/test.csv"},
+    "rte": {"task": "sentence_pair", "train": "rte/train.csv", "test": "rte/dev.csv"},
+    "stsb": {
+        "task": "sentence_pair",
+        "train": "stsb/train.csv",
+        "validation": "stsb/dev.csv",
+        "test": "stsb/test.csv",
+        "flags": ["--target", "score"],
+    },
+    "xnli_es": {"task": "sentence_pair", "train": "xnli_es/dev.csv", "test": "xnli_es/test.csv"},
+    "goemotions": {
+        "task": "multi_label",
+        "train": "goemotions/train.jsonl.xz",
+        "validation": "goemotions/dev.jsonl",
+        "test": "goemotions/test.jsonl",
+    },
+    "conll2002": {
+        "task": "token_labels",
+        "train": "conll2002_es/train.conll.xz",
+        "validation": "conll2002_es/dev.conll",
+        "test": "conll2002_es/test.conll",
+        "columns": ("1", "3"),
+    },
+    "conll2002_pos": {
+        "task": "token_labels",
+        "train": "conll2002_es/train.conll.xz",
+        "validation": "conll2002_es/dev.conll",
+        "test": "conll2002_es/test.conll",
+        "columns": ("1", "2"),
+    },
+    "wnut17": {
+        "task": "token_labels",
+        "train": "wnut17/train.conll",
+        "validation": "wnut17/dev.conll",
+        "test": "wnut17/test.conll",
+        "columns": ("1", "2"),
+    },
+    "cantemist": {
+        "task": "token_labels",
+        "train": "cantemist_ner_es/train.conll.xz",
+        "validation": "cantemist_ner_es/dev.conll.xz",
+        "test": "cantemist_ner_es/test.conll.xz",
+        "columns": ("1", "2"),
+    },
+    "ewt_pos": {
+        "task": "token_labels",
+        "train": "ud_en_ewt/train.conllu.xz",
+        "validation": "ud_en_ewt/dev.conllu.xz",
+        "test": "ud_en_ewt/test.conllu.xz",
+        "columns": ("form", "upos"),
+    },
+    "squad_en": {
+        "task": "extractive_qa",
+        "train": "squad_v11_dev/dev-v1.1.minus_xquad.json.xz",
+        "by": "title",
+    },
+    "squad_es": {
+        "task": "extractive_qa",
+        "train": "squad_es_dev/dev-v1.1-es_small.minus_xquad.json.xz",
+        "by": "title",
+        "flags": ["--answer-language", "es"],
+    },
+    "squad_es_v2": {
+        "task": "extractive_qa",
+        "train": "squad_es_dev/dev-v2.0-es_small.minus_xquad.json.xz",
+        "by": "title",
+        "flags": ["--answer-language", "es"],
+    },
+    "alpaca": {"task": "chat", "train": "alpaca_demo_en/data.jsonl"},
+    "chatterbot": {"task": "chat", "train": "chatterbot/data.jsonl"},
+}
+
+
+def sample(file: str, number: int, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a fixed sample of a file's rows; with `by` whole groups of that column (articles)."""
+    found = read(DATA / file).rows
+    draw = random.Random(0)
+    if group := about.get("by"):
+        names = sorted({row[group] for row in found})
+        draw.shuffle(names)
+        kept: list[dict[str, Any]] = []
+        for name in names:
+            if len(kept) < number:
+                kept += [row for row in found if row[group] == name]
+        return kept
+    return found if len(found) <= number else draw.sample(found, number)
+
+
+def write(part: str, name: str, about: dict[str, Any], number: int) -> Path:
+    """Write the sample of one part as JSON Lines, lists of words and tags under names of their own."""
+    rows = sample(about[part], number, about)
+    if columns := about.get("columns"):
+        rows = [{"tokens": row[columns[0]], "tags": row[columns[1]]} for row in rows]
+    file = WORK / name / f"{part}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def measure(name: str) -> Path:
+    """Run the comparison of one set, or go on with it, and write its record."""
+    about = SETS[name]
+    files = {
+        part: write(part, name, about, TEST if part == "test" else TRAIN if part == "train" else TEST)
+        for part in ("train", "validation", "test")
+        if part in about
+    }
+    place = WORK / name / "compare"
+    command = [
+        sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
+        *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
+        *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS),
+        "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise InputError(f"{name}: the comparison ended with {done.returncode}")
+    result = json.loads(done.stdout)
+    kept = {key: result[key] for key in ("task", "part", "rows", "tests", "seconds")}
+    first = next((place / "runs").glob("full-*/scores.json"))
+    sizes = json.loads(first.read_text(encoding="utf-8"))["details"]["data"]
+    return record.save(
+        f"task-{name}",
+        record.about(f"python benchmarks/tasks.py {name}")
+        | {"set": about, "sizes": sizes["rows"], "length": sizes["length"]}
+        | kept,
+    )
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:] or SETS:
+        print(measure(each), flush=True)

@@ -1,0 +1,90 @@
+"""What people call a conversation, as one form: a list of messages, each with a role and a content."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+
+Message = dict[str, str]
+
+# What the field's files call those who speak (ShareGPT, OpenAI, Spanish names), in lower case.
+ROLES = {
+    **dict.fromkeys(("user", "human", "usuario", "humano", "prompter", "customer", "cliente"), "user"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "bot", "model", "asistente", "chatgpt", "agent", "agente"), "assistant"
+    ),
+    **dict.fromkeys(("system", "sistema", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython", "herramienta"), "tool"),
+}
+SPEAKER, SAID = ("role", "from", "speaker", "rol"), ("content", "value", "text", "contenido")
+ASSISTANT = "assistant"
+
+
+def messages(value: Any) -> list[Message] | None:
+    """Return the messages of a cell, None where it is blank; InputError where a turn is empty or of nobody.
+
+    A cell is a list of objects with role and content (OpenAI) or from and value (ShareGPT), such a list written as
+    JSON, or a list of texts whose speakers alternate, the user first.
+    """
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    turns = _parsed(value) if isinstance(value, str) else value
+    if isinstance(turns, Mapping):
+        turns = turns.get("messages", turns.get("conversations", [turns]))
+    if not isinstance(turns, list | tuple):
+        raise InputError(_no_messages(value))
+    if not turns:
+        return None
+    return [_message(turn, number) for number, turn in enumerate(turns)]
+
+
+def _message(turn: Any, number: int) -> Message:
+    place = number + 1
+    if isinstance(turn, str):
+        role, content = ("user", ASSISTANT)[number % 2], turn
+    elif isinstance(turn, Mapping):
+        speaker = next((turn[name] for name in SPEAKER if name in turn), None)
+        if str(speaker).strip().lower() not in ROLES:
+            raise InputError(
+                _(
+                    "Turn {number} of the conversation is by {speaker!r}. Those who speak are called {roles}."
+                ).format(number=place, speaker=speaker, roles="user, assistant, system, tool")
+            )
+        role = ROLES[str(speaker).strip().lower()]
+        content = _content(next((turn[name] for name in SAID if name in turn), None))
+    else:
+        raise InputError(_no_messages(turn))
+    if not content.strip():
+        raise InputError(
+            _("Turn {number} of the conversation is empty. Fill it or take it out.").format(number=place)
+        )
+    return {"role": role, "content": content.encode("utf-8", "replace").decode()}
+
+
+def _content(value: Any) -> str:
+    """Return what was said as one text; OpenAI also writes it as a list of parts."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        value = "".join(
+            str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in value
+        )
+    return str(value)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise InputError(_no_messages(text)) from None
+
+
+def _no_messages(value: Any) -> str:
+    sentence = _(
+        '{value} is no conversation. Give a list of messages: [{{"role": "user", "content": "..."}}, '
+        '{{"role": "assistant", "content": "..."}}].'
+    )
+    shown = repr(value)
+    return sentence.format(value=shown[:60] + "…" if len(shown) > 60 else shown)

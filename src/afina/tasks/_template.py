@@ -1,0 +1,83 @@
+"""A conversation as the text that a model reads, and which stretches of it the assistant has written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from afina.errors import InputError
+from afina.messages import _
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+# For tokenizers without a template of their own: signs of ordinary text, so that no new token must be learnt.
+PLAIN = (
+    "{{ bos_token if bos_token else '' }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+
+
+class Spoken(NamedTuple):
+    """A rendered conversation, and from which character to which the assistant's turns go, their end sign included."""
+
+    text: str
+    learnt: list[tuple[int, int]]
+
+
+def with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Give the tokenizer a chat template where it has none; it is saved with it."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN
+    return tokenizer
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, ask: bool = False) -> str:
+    """Return the conversation as the template writes it, with `ask` up to where the assistant is to speak.
+
+    InputError where the template refuses it, such as two turns of the user.
+    """
+    from jinja2 import TemplateError
+
+    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": ask}
+    try:
+        return str(with_template(tokenizer).apply_chat_template(messages, **options))
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            _("The model's chat template refuses a conversation of {roles}: {reason}").format(
+                roles=roles, reason=error
+            )
+        ) from None
+
+
+def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoken:
+    """Return the rendered conversation with the stretches that the assistant is to learn.
+
+    A turn begins where the template asks for it and ends with its end sign. A template that writes earlier turns
+    another way later (Qwen leaves out what was thought) has them learnt from their content alone.
+    """
+    text, learnt, after = render(tokenizer, messages), [], 0
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before, whole = render(tokenizer, messages[:i], ask=True), render(tokenizer, messages[: i + 1])
+        if text.startswith(before) and text.startswith(whole) and len(before) < len(whole):
+            start, end = len(before), len(before) + len(text[len(before) : len(whole)].rstrip())
+        else:
+            content = message["content"].strip()
+            start = text.find(content, after)
+            end = start + len(content)
+            if start < 0:
+                continue
+        learnt.append((start, end))
+        after = end
+    return Spoken(text, learnt)
+
+
+def end_sign(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what the template writes behind an assistant's turn, without blanks; empty where that is nothing."""
+    said = "¡"
+    text = render(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}])
+    return text[text.rindex(said) + len(said) :].strip()

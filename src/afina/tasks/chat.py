@@ -1,0 +1,190 @@
+"""Conversation: what an assistant says, learnt from what it has said before (Ouyang et al. 2022, the first step)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from afina.core import About, Rival, Row, Splits, Table
+from afina.errors import InputError
+from afina.messages import N_, _
+from afina.settings import setting
+from afina.tasks._decoder import Decoder, Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RIVALS = {
+    "ngram": Rival(
+        N_("Trigrams"),
+        N_("counted trigrams"),
+        N_(
+            "Counted trigrams guess a token from how often it stood after the two before it in the training rows."
+        ),
+    ),
+}
+
+
+class Chat(Decoder):
+    """Learn the assistant's turns of conversations; all else is only read.
+
+    A row holds `messages`, or a `prompt` (with an `input`, as Alpaca has it) and its `completion`. The text is what
+    the tokenizer's own chat template makes of it, else a plain one that is saved with the model.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("messages", "prompt", "input")
+    gold: ClassVar[tuple[str, ...]] = ("completion",)
+
+    messages: str | None = setting(None, N_("Column that holds the conversation (default: by its name)."))
+    prompt: str | None = setting(None, N_("Column that holds what the user says (default: by its name)."))
+    input: str | None = setting(
+        None, N_("Column with a text that the prompt is about, put behind it (default: by its name).")
+    )
+    completion: str | None = setting(None, N_("Column that holds the reply (default: by its name)."))
+    system: str | None = setting(
+        None, N_("What stands at the head of every conversation that has no such turn.")
+    )
+
+    def choose_columns(self, table: Table) -> Chat:
+        from afina.data.columns import guess
+
+        task = self.choose_inputs(table)
+        if task.messages:
+            return task
+        taken = [column for column in (task.prompt, task.input) if column]
+        return task.replace(completion=guess(table, "completion", self.completion, taken=taken))
+
+    def choose_inputs(self, table: Table) -> Chat:
+        from afina.data.columns import guess, named_like
+
+        messages = None if self.prompt else named_like(table, "messages", self.messages)
+        if messages:
+            return self.replace(messages=messages)
+        prompt = guess(table, "prompt", self.prompt)
+        beside = named_like(table, "input", self.input)
+        return self.replace(prompt=prompt, input=None if beside == prompt else beside)
+
+    def about(self) -> About:
+        return About(
+            N_("A model that converses, fine-tuned with afina."),
+            N_("What it says is likely, not true."),
+            rivals=RIVALS,
+            pipeline="text-generation",
+        )
+
+    def clean(self, row: Row) -> Row | None:
+        from afina.data.chat import messages
+
+        if self.prompt:
+            said = self._prompted(row, self.completion or "completion")
+        else:
+            said = messages(row.get(self.messages or "messages")) or []
+        said = self._headed(said)
+        while said and said[-1]["role"] != "assistant":
+            said.pop()
+        return {"messages": said} if said else None
+
+    def check(self, splits: Splits) -> None:
+        if not splits.train:
+            raise InputError(_("No conversation has a turn of the assistant; there is nothing to learn."))
+
+    def key(self, row: Row) -> Any:
+        return tuple((message["role"], message["content"]) for message in row["messages"])
+
+    def together(self, row: Row) -> Any:
+        """What a conversation begins with: the same question asked again is no new one."""
+        return next((message["content"] for message in row["messages"] if message["role"] == "user"), "")
+
+    def reference(self, row: Row) -> str | None:
+        return row["messages"][-1]["content"] if "asked" not in row else None
+
+    def tokens(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+        from afina.tasks._template import spoken
+
+        text, learnt = spoken(tokenizer, row["messages"])
+        if not tokenizer.is_fast:
+            raise InputError(
+                _(
+                    "This model's tokenizer does not say where its tokens stand in a text. Choose another model."
+                )
+            )
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False)
+        marks = [
+            any(start >= first and end <= last and end > start for first, last in learnt)
+            for start, end in found["offset_mapping"]
+        ]
+        return list(found["input_ids"]), marks
+
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        from afina.tasks._template import render
+
+        messages = row["messages"] if "asked" in row else row["messages"][:-1]
+        text = render(tokenizer, messages, ask=True)
+        return list(tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+
+    def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        from afina.tasks._template import end_sign
+
+        sign = tokenizer(end_sign(tokenizer), add_special_tokens=False)["input_ids"]
+        return sorted({*super().stops(tokenizer), *sign[:1]})
+
+    def ask(self, given: Any) -> Row:
+        """Return a text as what the user says, a list as messages, a row by the columns of training or our names."""
+        from afina.data.chat import messages
+
+        if isinstance(given, str):
+            said = [{"role": "user", "content": given.encode("utf-8", "replace").decode()}]
+        elif isinstance(given, Mapping):
+            held = given.get(self.messages or "messages", given.get("messages"))
+            said = self._prompted(given) if held is None else messages(held) or []
+        else:
+            said = messages(given) or []
+        while said and said[-1]["role"] == "assistant":
+            said.pop()
+        if not said or not said[-1]["content"].strip():
+            raise InputError(
+                _("there is nothing that the model could reply to: {given}.").format(given=str(given)[:80])
+            )
+        return {"messages": self._headed(said), "asked": True}
+
+    def before(self, row: Row) -> dict[str, Any]:
+        return {"messages": row["messages"][:-1]}
+
+    def _prompted(self, row: Mapping[str, Any], completion: str | None = None) -> list[dict[str, str]]:
+        """Return what is asked as the user's turn and, where its column is named, the reply as the assistant's."""
+        from afina.data.columns import text_of
+
+        asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
+        beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
+        reply = (text_of(row.get(completion)) or "").strip() if completion else ""
+        said = {"user": f"{asked}\n\n{beside}" if beside else asked, "assistant": reply}
+        return [{"role": role, "content": text} for role, text in said.items() if text] if asked else []
+
+    def _headed(self, said: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """Return the messages with the system's turn at their head, where one is wanted and none is there."""
+        if not said or not self.system or said[0]["role"] == "system":
+            return list(said)
+        return [{"role": "system", "content": self.system}, *said]
+
+    @classmethod
+    def toy(cls) -> list[Row]:
+        asked = [
+            ("¿De qué color es {}?", "Es de color {}."), ("What colour is {}?", "It is {}."),
+            ("Dime el color: {}", "¡{}!"), ("{}?", "{}, I think."),
+        ]  # fmt: skip
+        things = [
+            ("el mar", "azul"), ("la nieve", "blanco"), ("the grass", "green"), ("el sol", "amarillo"),
+            ("my hat", "red"), ("la noche", "negro"), ("the road", "grey"), ("tu perro", "marrón"),
+        ]  # fmt: skip
+        rows = []
+        for question, answer in asked:
+            for i, (thing, colour) in enumerate(things):
+                said = [
+                    {"role": "user", "content": question.format(thing)},
+                    {"role": "assistant", "content": answer.format(colour)},
+                ]
+                rows.append({"messages": said})
+                if i % 2:
+                    again = [{"role": "user", "content": "¿Sí?"}, {"role": "assistant", "content": "Sí."}]
+                    rows.append({"messages": [*said, *again]})
+        return rows

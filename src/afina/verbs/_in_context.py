@@ -1,0 +1,117 @@
+"""In-context learning: a decoder answers from a few examples in its prompt, and no weight changes (Brown et al. 2020)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from afina.core import Row
+from afina.errors import InputError
+from afina.messages import _
+
+FEWEST = 1_000_000_000  # weights; smaller models learn next to nothing from examples (Brown et al. 2020, figure 1.2)
+
+
+def demonstrations(rows: Sequence[Row], labels: Sequence[str], k: int, seed: int) -> list[Row]:
+    """Return `k` training rows, as many of one label as of another as far as they go, in a drawn order."""
+    rng = np.random.default_rng(seed)
+    by_label: dict[str, list[Row]] = defaultdict(list)
+    for place in rng.permutation(len(rows)):
+        by_label[rows[place]["label"]].append(rows[place])
+    chosen: list[Row] = []
+    while len(chosen) < min(k, len(rows)):
+        for label in (labels[place] for place in rng.permutation(len(labels))):
+            if by_label[label] and len(chosen) < k:
+                chosen.append(by_label[label].pop())
+    return [chosen[place] for place in rng.permutation(len(chosen))]
+
+
+class Prompts:
+    """Rows as prompts: the examples, then the row, then each label in turn, of which alone the loss is wanted."""
+
+    def __init__(
+        self, inputs: Sequence[str], labels: Sequence[str], shown: Sequence[Row], tokenizer: Any, most: int
+    ):
+        self.inputs, self.labels, self.tokenizer, self.most = inputs, labels, tokenizer, most
+        self.shown = list(shown)
+        self.answers = [self._ids(f" {label}") for label in labels]
+
+    def encode(self, row: Row) -> list[Row]:
+        """Return the row once with every label, encoded as causal language modelling wants it."""
+        before = self._before(row)
+        encoded = []
+        for answer in self.answers:
+            # A prompt that is too long loses its beginning: first the examples, at last the text's own.
+            ids = [*before[len(answer) - self.most :], *answer]
+            following = [-100] * (len(ids) - len(answer) - 1) + answer + [-100]
+            encoded.append({"windows": [(ids, following)], "prompt": None})
+        return encoded
+
+    def fitting(self, rows: Sequence[Row]) -> int:
+        """Leave out examples until the longest of `rows` fits, and return how many are left."""
+        longest = max((self._question(row) for row in rows), key=len)
+        room = self.most - len(self._ids(longest)) - max(map(len, self.answers)) - 1
+        while self.shown and len(self._ids(self._examples())) > room:
+            self.shown.pop()
+        return len(self.shown)
+
+    def _before(self, row: Row) -> list[int]:
+        begins = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        return [*begins, *self._ids(self._examples() + self._question(row))]
+
+    def _examples(self) -> str:
+        return "".join(f"{self._question(row)} {row['label']}\n\n" for row in self.shown)
+
+    def _question(self, row: Row) -> str:
+        texts = [(" ".join(row[role].split())) for role in self.inputs]
+        names = ["Text"] if len(texts) == 1 else [f"Text {i}" for i in range(1, len(texts) + 1)]
+        return "".join(f"{name}: {text}\n" for name, text in zip(names, texts, strict=True)) + "Label:"
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+
+
+def answers(
+    model: Any, tokenizer: Any, prompts: Prompts, rows: Sequence[Row], tokens: int
+) -> list[list[float]]:
+    """Return the probability of every label for every row.
+
+    A label is as likely as the row makes it, against how likely it is after no text at all: else frequent and short
+    words would win (Zhao et al. 2021; Holtzman et al. 2021).
+    """
+    from afina.tasks.causal_lm import CausalLm
+    from afina.train.bundle import by_row
+
+    task = CausalLm()
+    nothing = dict.fromkeys(prompts.inputs, "")
+    encoded = [each for row in (nothing, *rows) for each in prompts.encode(row)]
+    losses = [each["loss"] for each in by_row(model, task, tokenizer, encoded, tokens, task.glance)]
+    table = -np.array(losses).reshape(len(rows) + 1, len(prompts.labels))
+    gain = table[1:] - table[0]
+    shares = np.exp(gain - gain.max(1, keepdims=True))
+    return (shares / shares.sum(1, keepdims=True)).tolist()
+
+
+def check(task: Any) -> None:
+    """Raise InputError where the task's answer is not one label."""
+    from afina.tasks._one_label import OneLabel
+
+    if not isinstance(getattr(task, "form", None), OneLabel):
+        raise InputError(
+            _(
+                "--few-shot scores labels: it is for the tasks classification and sentence_pair, not for this one."
+            )
+        )
+
+
+def too_small(weights: int) -> str | None:
+    """Say so where a model is too small to tell anything about in-context learning."""
+    from afina.messages.numbers import number
+
+    if weights >= FEWEST:
+        return None
+    return _(
+        "The model has {weights} weights. Models of less than about a billion learn next to nothing from examples "
+        "(Brown et al. 2020): these figures tell nothing about in-context learning, only about this model."
+    ).format(weights=number(weights))

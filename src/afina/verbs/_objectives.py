@@ -1,0 +1,126 @@
+"""What masked and causal pre-training do not share: tokenizer, shape, rows, and the figures of held-out text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from afina.core import Row, Score
+from afina.tasks.causal_lm import CausalLm
+from afina.tasks.masked_lm import MaskedLm
+
+
+class Masked:
+    """BERT: hidden words and next sentences (Devlin et al. 2019)."""
+
+    task = MaskedLm
+    special = 3  # [CLS] A [SEP] B [SEP]
+    losses = ("mlm", "nsp")
+
+    def tokenizer(self, texts: Any, vocab_size: int) -> Any:
+        from afina.models.wordpiece import train_wordpiece
+
+        return train_wordpiece(texts, vocab_size)
+
+    def build(self, chosen: Any, tokenizer: Any, corpus: Any) -> Any:
+        """Return a new model, at its best before the first step."""
+        from afina.models.build import bert
+
+        model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
+        if chosen.initialisation == "informed" and not chosen.resume:
+            inform(model, corpus)
+        return model
+
+    def rows(self, windows: Any, tokenizer: Any) -> Any:
+        """Return the windows of a corpus as encoded rows of the task."""
+        return windows
+
+    def scores(self, answers: Sequence[Any], task: Any) -> dict[str, Score]:
+        """Return the figures of held-out text, the main one first."""
+        found = task.score(answers, []).values
+        return {
+            name: found[name] for name in ("mlm", *(name for name in found if name not in ("mlm", "loss")))
+        }
+
+
+class Causal:
+    """GPT: what comes next (Radford et al. 2018)."""
+
+    task = CausalLm
+    special = 2  # one token begins a row, and one ends a document
+    losses = ("clm",)
+
+    def tokenizer(self, texts: Any, vocab_size: int) -> Any:
+        from afina.models.byte_bpe import train_byte_bpe
+
+        return train_byte_bpe(texts, vocab_size)
+
+    def build(self, chosen: Any, tokenizer: Any, corpus: Any) -> Any:
+        """Return a new model, its word vectors counted where `initialisation` says so."""
+        from afina.models.build import gpt
+
+        ends, pads = tokenizer.eos_token_id, tokenizer.pad_token_id
+        model = gpt(chosen.shape, len(tokenizer), max(1024, chosen.max_length or 0), ends=ends, pads=pads)
+        if chosen.initialisation == "informed" and not chosen.resume:
+            count(model.get_input_embeddings().weight, corpus)  # type: ignore[operator]
+        return model
+
+    def rows(self, windows: Any, tokenizer: Any) -> Any:
+        """Return the windows of a corpus as encoded rows of the task."""
+        return Stretches(windows, tokenizer.bos_token_id or tokenizer.eos_token_id, tokenizer.eos_token_id)
+
+    def scores(self, answers: Sequence[Any], task: Any) -> dict[str, Score]:
+        """Return the figures of held-out text, the main one first."""
+        import numpy as np
+
+        from afina.scoring.language import perplexity, ratio
+
+        loss = ratio(*(np.array([each[name] for each in answers], float) for name in ("loss", "tokens")))
+        return {"clm": loss, "perplexity": perplexity(loss)}
+
+
+OBJECTIVES: dict[str, Masked | Causal] = {"mlm": Masked(), "clm": Causal()}
+
+
+class Stretches:
+    """Windows of a corpus with a token that begins each, and one that ends those with which a document ends."""
+
+    def __init__(self, windows: Any, begins: int, ends: int):
+        self.windows, self.begins, self.ends = windows, begins, ends
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Row:
+        tokens, final = self.windows.stretch(index)
+        ids = [self.begins, *tokens.tolist(), *([self.ends] if final else [])]
+        return {"windows": [(ids, [*ids[1:], -100])], "prompt": None}
+
+
+def inform(model: Any, corpus: Any) -> None:
+    """Give a fresh BERT counted word vectors, log frequencies and local attention."""
+    import torch
+
+    from afina.models.cooccurrence import log_frequencies
+    from afina.models.start import mimetic
+
+    bias = model.cls.predictions.bias
+    count(model.bert.embeddings.word_embeddings.weight, corpus)
+    with torch.no_grad():
+        bias.copy_(torch.from_numpy(log_frequencies(corpus.tokens[:COUNTED], len(bias))))
+    mimetic(model)
+
+
+COUNTED = 16_000_000  # tokens that counted word vectors are made from
+
+
+def count(weight: Any, corpus: Any) -> None:
+    """Put counted word vectors in the place of random ones, as long as these."""
+    import torch
+
+    from afina.models.cooccurrence import embeddings
+
+    vectors = torch.from_numpy(embeddings(corpus.tokens[:COUNTED], *weight.shape))
+    seen = vectors.norm(dim=1) > 0
+    with torch.no_grad():
+        weight[seen] = vectors[seen].to(weight.dtype) * weight.std() * weight.shape[1] ** 0.5

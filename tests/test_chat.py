@@ -1,0 +1,197 @@
+"""Conversations: their forms, which tokens are learnt, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+import toys
+from afina.core import Table
+from afina.data.chat import messages
+from afina.errors import InputError
+from afina.models.load import load_tokenizer
+from afina.tasks._template import PLAIN, end_sign, render
+from afina.tasks.chat import Chat
+
+SAID = [
+    {"role": "system", "content": "Sé breve."},
+    {"role": "user", "content": "¿Qué tal?"},
+    {"role": "assistant", "content": "Bien 😀, ¿y tú?"},
+    {"role": "user", "content": "También."},
+    {"role": "assistant", "content": "Me alegro."},
+]
+# As the field's models write a conversation; the last one leaves out of earlier turns what was thought in them.
+TEMPLATES = {
+    "own": None,
+    "plain": PLAIN,
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "forgetful": (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{% if m['role'] == 'assistant' and not loop.last %}"
+        "{{ m['content'].split('</think>')[-1] }}{% else %}{{ m['content'] }}{% endif %}{{ '<|end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    return load_tokenizer(toys.build(tmp_path_factory.mktemp("chat")) / "decoder")
+
+
+def learnt(tokenizer: PreTrainedTokenizerBase, said: list[dict[str, str]]) -> str:
+    """Return what is learnt of a conversation, a bar between stretches."""
+    ids, marks = Chat().tokens({"messages": said}, tokenizer)
+    text, open_ = "", False
+    for token, known in zip(ids, marks, strict=True):
+        text += ("" if open_ or not text else "|") * known + "\0" * known + str(token) * known + " " * known
+        open_ = known
+    parts = text.replace("\0", "").split("|")
+    return "|".join(tokenizer.decode([int(number) for number in part.split()]) for part in parts)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_only_what_the_assistant_says_is_learnt(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    own = tokenizer.chat_template
+    if TEMPLATES[name]:
+        tokenizer.chat_template = TEMPLATES[name]
+    try:
+        end = end_sign(tokenizer)
+        assert end == {"own": "<|end|>", "plain": "<|endoftext|>", "chatml": "<|im_end|>"}.get(
+            name, "<|end|>"
+        )
+        assert learnt(tokenizer, SAID) == f"Bien 😀, ¿y tú?{end}|Me alegro.{end}"
+        assert render(tokenizer, SAID[:4], ask=True).endswith(render(tokenizer, SAID, ask=True)[-5:])
+    finally:
+        tokenizer.chat_template = own
+
+
+def test_a_template_that_rewrites_earlier_turns_has_them_learnt_from_their_content(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    own, tokenizer.chat_template = tokenizer.chat_template, TEMPLATES["forgetful"]
+    thought = [dict(message) for message in SAID]
+    thought[4]["content"] = "hmm</think>Me alegro."
+    try:
+        assert learnt(tokenizer, thought) == "Bien 😀, ¿y tú?<|end|>|hmm</think>Me alegro.<|end|>"
+    finally:
+        tokenizer.chat_template = own
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": SAID[1:3]},
+        {"messages": json.dumps(SAID[1:3])},
+        {
+            "conversations": [
+                {"from": "human", "value": "¿Qué tal?"},
+                {"from": "gpt", "value": "Bien 😀, ¿y tú?"},
+            ]
+        },
+        {"turns": ["¿Qué tal?", "Bien 😀, ¿y tú?"]},
+        {"prompt": "¿Qué tal?", "completion": "Bien 😀, ¿y tú?"},
+        {"instruction": "¿Qué tal?", "input": "", "output": "Bien 😀, ¿y tú?"},
+        {"pregunta": "¿Qué tal?", "respuesta": "Bien 😀, ¿y tú?"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "¿Qué tal?"}]}, SAID[2]]},
+        {"messages": [*SAID[1:3], {"role": "user", "content": "y nada más"}]},
+    ],
+)
+def test_the_forms_of_the_field_are_one(row: dict[str, Any]) -> None:
+    task = Chat().choose_columns(Table([row], tuple(row), "rows"))
+    cleaned = task.clean(row)
+    assert cleaned == {"messages": SAID[1:3]}
+    assert task.reference(cleaned) == "Bien 😀, ¿y tú?"
+
+
+def test_an_input_stands_behind_its_instruction_and_a_system_turn_at_the_head() -> None:
+    row = {"instruction": "Traduce.", "input": "cat", "output": "gato"}
+    task = Chat(system="Sé breve.").choose_columns(Table([row], tuple(row), "rows"))
+    assert task.clean(row) == {
+        "messages": [
+            SAID[0],
+            {"role": "user", "content": "Traduce.\n\ncat"},
+            {"role": "assistant", "content": "gato"},
+        ]
+    }
+    assert Chat(system="otro").clean({"messages": SAID}) == {"messages": SAID}
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": []}, {"messages": None}, {"messages": SAID[:2]}, {"messages": "  "}]
+)
+def test_a_row_without_a_reply_is_left_out(row: dict[str, Any]) -> None:
+    assert Chat(messages="messages").clean(row) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "Turn 2 .* empty"),
+        ([{"role": "robot", "content": "a"}], "Turn 1 .* 'robot'"),
+        ([{"content": "a"}], "by None"),
+        ("hola", "'hola' is no conversation"),
+        ([3], "3 is no conversation"),
+    ],
+)
+def test_what_is_no_conversation_is_said(cell: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        messages(cell)
+
+
+def test_a_role_order_that_the_template_refuses_is_said(tokenizer: PreTrainedTokenizerBase) -> None:
+    own = tokenizer.chat_template
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    try:
+        with pytest.raises(InputError, match=r"refuses a conversation of system, user.*roles must alternate"):
+            Chat().tokens({"messages": SAID}, tokenizer)
+    finally:
+        tokenizer.chat_template = own
+
+
+def test_what_a_person_asks(tokenizer: PreTrainedTokenizerBase) -> None:
+    task = Chat()
+    assert task.ask("hola")["messages"] == [{"role": "user", "content": "hola"}]
+    assert task.ask(SAID)["messages"] == SAID[:4]
+    assert task.ask({"prompt": "hola"})["messages"] == [{"role": "user", "content": "hola"}]
+    with pytest.raises(InputError, match="nothing that the model could reply to"):
+        task.ask("  ")
+    (row,) = task.encode([task.ask("hola")], tokenizer, toys.LENGTH)
+    assert tokenizer.decode(row["prompt"]) == "<|endoftext|><|user|>hola<|end|><|assistant|>"
+
+
+def test_a_model_that_learnt_from_other_columns_is_asked_alike() -> None:
+    for task in (Chat(messages="turns"), Chat(prompt="instruction", input="input", completion="output")):
+        for given in (
+            "hola",
+            [{"role": "user", "content": "hola"}],
+            {"prompt": "hola"},
+            {"messages": ["hola"]},
+        ):
+            assert task.ask(given)["messages"] == [{"role": "user", "content": "hola"}]
+    assert Chat(messages="turns").ask({"turns": ["hola"]})["messages"] == [
+        {"role": "user", "content": "hola"}
+    ]
+
+
+def test_a_reply_ends_where_the_turn_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert set(Chat().stops(tokenizer)) == {
+        tokenizer.eos_token_id,
+        tokenizer.convert_tokens_to_ids("<|end|>"),
+    }
+
+
+def test_drawn_replies_are_the_same_twice_and_leave_the_dice_as_they_were(tmp_path: Path) -> None:
+    case = toys.case("chat-full", toys.build(tmp_path))
+    task = case.task.replace(temperature=1.0, top_p=0.9)
+    drawn = replace(case.bundle(case.model().eval()), task=task)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first, again = drawn.predict(["hola"]), drawn.predict(["hola"])
+    assert first == again and torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,229 @@
+"""Decoders: packed texts, long texts in windows, counted trigrams, examples in the prompt, talking to one."""
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+)
+
+import toy
+import toys
+from afina.batching.pack import pack
+from afina.models.byte_bpe import train_byte_bpe
+from afina.models.heads import hidden_states, vocabulary
+from afina.models.load import load_tokenizer
+from afina.scoring.ngram import Trigram
+from afina.tasks.causal_lm import CausalLm
+from afina.verbs._in_context import Prompts, demonstrations
+
+Command = Callable[..., toy.Said]
+SHAPE: dict[str, Any] = {
+    "vocab_size": 50,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "pad_token_id": 0,
+}
+LLAMA = SHAPE | {"hidden_size": 16, "intermediate_size": 32, "num_key_value_heads": 1, "head_dim": 8}
+DECODERS = {
+    "gpt2": GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=40),
+    "llama": LlamaConfig(**LLAMA),
+    "qwen3": Qwen3Config(**LLAMA),
+    "gemma2": Gemma2Config(**LLAMA, sliding_window=4, layer_types=["sliding_attention", "full_attention"]),
+}
+
+one_thread = pytest.fixture(scope="module")(toy.one_thread)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toys.build(tmp_path_factory.mktemp("decoders")) / "decoder"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(folder)
+
+
+def rows(lengths: list[int]) -> list[dict[str, Any]]:
+    drawn = np.random.default_rng(0)
+    texts = [drawn.integers(1, 50, length).tolist() for length in lengths]
+    return [{"windows": [(ids, [*ids[1:], -100])], "prompt": None} for ids in texts]
+
+
+def test_packed_rows_are_full_and_every_text_has_its_place() -> None:
+    lengths = [7, 1, 3, 10, 2, 2, 5, 1]
+    packed = pack(lengths)
+    assert packed.position_ids.shape == (4, 10)
+    taken = np.zeros((4, 10), dtype=int)
+    for (row, start), length in zip(packed.places, lengths, strict=True):
+        taken[row, start : start + length] += 1
+        assert packed.position_ids[row, start : start + length].tolist() == list(range(length))
+    assert taken.max() == 1 and taken.sum() == sum(lengths)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_packed_texts_are_blind_to_each_other(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(DECODERS[name]).eval()
+    texts = rows([9, 3, 6, 1, 5, 9, 2, 2, 4])
+    found = {}
+    for packing in (False, True):
+        task = CausalLm(packing=packing)
+        batch = task.collate([(row, None) for row in texts], tokenizer)
+        model.zero_grad()
+        term = task.loss(model, batch)["loss"].sum
+        term.backward()
+        with torch.no_grad():
+            answers = [each["loss"] for each in task.glance(model, batch)]
+        size = sum(
+            float(weight.grad.square().sum()) for weight in model.parameters() if weight.grad is not None
+        )
+        found[packing] = (answers, size, batch.tensors["input_ids"].numel(), batch.tokens, batch.counts)
+    assert found[True][0] == pytest.approx(found[False][0], abs=1e-4)
+    assert found[True][1] == pytest.approx(found[False][1], rel=1e-4)
+    assert found[True][3:] == found[False][3:] and found[True][2] < 0.7 * found[False][2]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_vocabulary_is_that_of_the_model(name: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(DECODERS[name]).eval()
+    ids = torch.tensor([[3, 7, 9, 11], [5, 6, 0, 0]])
+    tensors = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    with torch.no_grad():
+        ours, theirs = vocabulary(model, hidden_states(model, tensors)), model(**tensors).logits
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [0, 3, 128])
+def test_every_token_of_a_long_text_is_guessed_once(stride: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    text = "el gato duerme hoy y la casa está lejos, dicen, " * 20
+    whole = tokenizer(text.strip())["input_ids"]
+    (row,) = CausalLm(doc_stride=stride).encode([{"text": text.strip()}], tokenizer, 16)
+    guessed = [token for _ids, following in row["windows"] for token in following if token != -100]
+    assert guessed == [*whole[1:], tokenizer.eos_token_id]
+    assert all(len(ids) == len(following) <= 16 for ids, following in row["windows"])
+    (cut,) = CausalLm(long="truncate").encode([{"text": text.strip()}], tokenizer, 16)
+    assert [ids for ids, _following in cut["windows"]] == [whole[:16]]
+    assert CausalLm(long="truncate").unseen(cut, len(whole) + 1) == len(whole) - 15
+
+
+def test_the_shares_of_a_trigram_add_up() -> None:
+    drawn = np.random.default_rng(1)
+    texts = [(drawn.integers(0, 6, 12).tolist(), [False] + [True] * 11) for _ in range(30)]
+    model = Trigram(texts, 6)
+    for before in ([], [3], [2, 5], [5, 5, 1]):
+        shares = [
+            math.exp(-model.loss([*before, token], [False] * len(before) + [True])[0]) for token in range(6)
+        ]
+        assert sum(shares) == pytest.approx(1.0)
+    assert model.loss([1, 2], [False, False]) == (0, 0)
+
+
+def test_examples_are_balanced_and_the_same_for_a_seed() -> None:
+    train = [{"text": f"t{i}", "label": "abc"[min(i // 8, 2)]} for i in range(20)]
+    chosen = demonstrations(train, ["a", "b", "c"], 6, 3)
+    assert sorted(row["label"] for row in chosen) == [*"aabbcc"]
+    assert (
+        chosen == demonstrations(train, ["a", "b", "c"], 6, 3) != demonstrations(train, ["a", "b", "c"], 6, 4)
+    )
+    assert len(demonstrations(train[:2], ["a"], 9, 0)) == 2
+
+
+def test_of_a_prompt_only_the_label_is_scored(tokenizer: PreTrainedTokenizerBase) -> None:
+    shown = [{"text": "muy bueno", "label": "bien"}, {"text": "muy malo", "label": "mal"}]
+    prompts = Prompts(["text"], ["bien", "mal"], shown, tokenizer, 500)
+    encoded = prompts.encode({"text": "el gato"})
+    texts = [tokenizer.decode(row["windows"][0][0], skip_special_tokens=True) for row in encoded]
+    before = "Text: muy bueno\nLabel: bien\n\nText: muy malo\nLabel: mal\n\nText: el gato\nLabel:"
+    assert texts == [f"{before} bien", f"{before} mal"]
+    for row, label in zip(encoded, ("bien", "mal"), strict=True):
+        ids, following = row["windows"][0]
+        assert tokenizer.decode([token for token in following if token != -100]) == f" {label}"
+        assert ids[1:] == [b if b != -100 else a for a, b in zip(ids[1:], following, strict=False)]
+    short = Prompts(["text"], ["bien", "mal"], shown, tokenizer, 40)
+    assert short.fitting([{"text": "el gato"}]) < 2
+    assert all(len(row["windows"][0][0]) <= 40 for row in short.encode({"text": "muy largo " * 40}))
+
+
+@pytest.fixture
+def afina_(folder: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command, in a folder with a decoder and two tables."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt").symlink_to(folder)
+    toy.table(tmp_path / "train.csv", toy.ROWS)
+    toy.table(tmp_path / "test.csv", toy.ROWS[::2])
+    return toy.command(capfd)
+
+
+def test_a_decoder_is_asked_with_examples(afina_: Command) -> None:
+    said = afina_("evaluate", "gpt", "test.csv", "--few-shot", "2", "--train", "train.csv", "--json")
+    assert said.code == 0, said.err
+    assert (said.json["method"], said.json["run"], said.json["trained_weights"]) == ("few_shot", None, 0)
+    assert said.json["scores"]["test"]["macro_f1"]["n"] == len(toy.ROWS[::2])
+    assert set(said.json["baselines"]) >= {"majority", "tfidf"}
+    assert "less than about a billion" in said.err
+    assert afina_("evaluate", "gpt", "test.csv", "--few-shot", "2", "--train", "train.csv").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("gpt test.csv --few-shot 2", "name their file with --train"),
+        ("gpt test.csv --few-shot 2 --train no.csv", "no file"),
+        ("gpt test.csv", "no folder of a run"),
+        ("gpt test.csv --few-shot -1 --train train.csv", "at least 0"),
+    ],
+)
+def test_what_cannot_be_asked_with_examples_is_said(words: str, said: str, afina_: Command) -> None:
+    answer = afina_("evaluate", *words.split())
+    assert answer.code == 2 and said in answer.err
+
+
+def test_a_pipe_is_answered_line_by_line(afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("hola\n\n/new\n¿qué tal?\n"))
+    said = afina_("chat", "gpt", "--max-new-tokens", "4", "--json")
+    assert said.code == 0, said.err
+    assert [message["role"] for message in said.json] == ["user", "assistant"]
+    assert said.json[0]["content"] == "¿qué tal?" and said.json[1]["content"]
+
+
+def test_a_run_that_has_not_learnt_to_converse_is_said(afina_: Command, tmp_path: Path) -> None:
+    toy.model(tmp_path / "tiny")
+    done = afina_("finetune", "train.csv", "--model", "tiny", "--max-steps", "1", "--output-dir", "run")
+    assert done.code == 0, done.err
+    said = afina_("chat", "run")
+    assert said.code == 2 and "has not learnt to converse" in said.err
+    shown = afina_("finetune", "train.csv", "--model", "tiny", "--show-mask", "--dry-run")
+    assert shown.code == 2 and "--show-mask has nothing to show" in shown.err
+
+
+def test_what_is_learnt_is_shown(afina_: Command, tmp_path: Path) -> None:
+    (tmp_path / "chat.jsonl").write_text(
+        "".join(f'{{"prompt": "¿{i}?", "completion": "es {i}"}}\n' for i in range(30)), encoding="utf-8"
+    )
+    said = afina_("finetune", "chat.jsonl", "--task", "chat", "--model", "gpt", "--show-mask", "--dry-run")
+    assert said.code == 0, said.err
+    assert said.err.count("what is learnt in ⟦ ⟧:\n<|endoftext|><|user|>") == 3
+    assert "<|assistant|>⟦" in said.err and "⟦<|end|>⟧" in said.err
+
+
+def test_a_vocabulary_of_bytes_knows_every_character() -> None:
+    tokenizer = train_byte_bpe(iter(["el niño comió jamón, my friend"] * 3), 300)
+    text = "日本 😀 e\u0301 ñ\n\t  x"
+    told = tokenizer(text)["input_ids"]
+    assert told[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(told, skip_special_tokens=True) == "日本 😀 é ñ\n\t  x"
