@@ -160,7 +160,9 @@ FAMILIES = {
 def texts() -> list[str]:
     """Return the toy texts of all tasks."""
     return [
-        " ".join(value) if isinstance(value, list) else str(value)
+        " ".join(each["content"] if isinstance(each, dict) else str(each) for each in value)
+        if isinstance(value, list)
+        else str(value)
         for name in known("tasks")
         for row in find("tasks", name).toy()
         for value in row.values()

@@ -109,16 +109,16 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
     modules = dict(model.named_modules())
-    for path in VOCABULARY:
-        if all(name in modules for name in path):
-            for name in path:
-                hidden = modules[name](hidden)
-            bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
-            if bias is not None:
-                hidden = hidden + bias
-            cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
-            return hidden if cap is None else cap * (hidden / cap).tanh()
-    raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+    path = next((path for path in VOCABULARY if all(name in modules for name in path)), None)
+    if path is None:
+        raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+    for name in path:
+        hidden = modules[name](hidden)
+    bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
+    if bias is not None:
+        hidden = hidden + bias
+    cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
+    return hidden if cap is None else cap * (hidden / cap).tanh()
 
 
 def pooled(model: nn.Module, hidden: Tensor) -> Tensor:
