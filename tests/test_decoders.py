@@ -221,6 +221,14 @@ def test_what_is_learnt_is_shown(afina_: Command, tmp_path: Path) -> None:
     assert "<|assistant|>⟦" in said.err and "⟦<|end|>⟧" in said.err
 
 
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_what_stands_before_every_text_is_not_packed(method: str, afina_: Command) -> None:
+    said = afina_(
+        "finetune", "train.csv", "--task", "causal_lm", "--model", "gpt", "--method", method, "--packing"
+    )
+    assert said.code == 2 and "cannot go with --packing" in said.err
+
+
 def test_a_vocabulary_of_bytes_knows_every_character() -> None:
     tokenizer = train_byte_bpe(iter(["el niño comió jamón, my friend"] * 3), 300)
     text = "日本 😀 e\u0301 ñ\n\t  x"

@@ -370,6 +370,9 @@ class Method(Settings, ABC):
     whole: ClassVar[bool] = True
     """Whether a saved folder holds the whole model; where not, it needs the base model that the run began with."""
 
+    packs: ClassVar[bool] = True
+    """Whether several texts may stand in one row: not where something is put in front of each."""
+
     def presets(self, hidden_size: int) -> dict[str, Any]:
         """Return the training settings that suit this method at this width, used where the person set none."""
         return {}

@@ -79,6 +79,12 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
     begin(settings)
     data, settings, recorded, run = job(str(data), settings, Finetune)
     chosen = choose(settings, Finetune)
+    if getattr(chosen.task, "packing", False) and not chosen.method.packs:
+        raise InputError(
+            _(
+                "Method '{method}' puts something in front of every text, so it cannot go with --packing."
+            ).format(method=chosen.verb.method)
+        )
     model = model_for(chosen.verb.task, chosen.verb.model)
     chosen = chosen._replace(verb=chosen.verb.replace(model=model))
     if chosen.verb.random_weights and not chosen.method.whole:
