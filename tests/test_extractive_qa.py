@@ -379,12 +379,36 @@ def test_no_answer_wins_where_its_logit_does_by_the_threshold() -> None:
     assert (none["prediction"], none["start"], none["end"], none["score"]) == ("", 0, 0, 0.6)
     assert [each["text"] for each in none["n_best"]] == ["", "sí"]
     assert ExtractiveQa(null_threshold=1.0).predict(answer, {})["prediction"] == "sí"
+    assert ExtractiveQa(tuned_threshold=1.0).predict(answer, {})["prediction"] == "sí"
+    assert ExtractiveQa(tuned_threshold=1.0, null_threshold=0.0).predict(answer, {})["prediction"] == ""
+
     assert ExtractiveQa().predict({"spans": spans, "null": None}, {})["n_best"] == [
         {"text": "sí", "start": 0, "end": 2, "score": 0.4}
     ]
 
 
 # From the file to the report --------------------------------------------------------------------------------
+
+
+def test_when_to_give_no_answer_is_learnt_from_validation_rows() -> None:
+    """Whatever the threshold found, no other gives a higher F1; one that a person sets stays."""
+    drawn = np.random.default_rng(0)
+    rows, answers = [], []
+    for i in range(60):
+        gold = [{"text": "sí", "start": 0}] if i % 3 else []
+        text = "sí" if drawn.random() < 0.7 else "no"
+        logit = float(drawn.normal(1.0 if gold else -1.0))
+        span = {"text": text, "start": 0, "end": 2, "score": 0.5, "logit": logit}
+        rows.append({"context": f"sí {i // 2}", "answers": gold})
+        answers.append({"spans": [span], "null": {"score": 0.5, "logit": 0.3}})
+    task = ExtractiveQa(unanswerable=True)
+    tuned = task.tune(answers, rows)
+    best = tuned.watch(answers, rows)[1]
+    others = [task.replace(null_threshold=float(t)).watch(answers, rows)[1] for t in np.linspace(-4, 4, 161)]
+    assert best >= max(others) - 1e-9 and best > task.watch(answers, rows)[1]
+    assert ExtractiveQa(unanswerable=True, null_threshold=0.5).tune(answers, rows).tuned_threshold == 0.0
+    never = [answer | {"spans": []} for answer in answers]
+    assert task.tune(never, rows).tuned_threshold == 0.0
 
 
 @pytest.fixture(scope="module")

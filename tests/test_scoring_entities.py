@@ -2,7 +2,6 @@
 
 import random
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest

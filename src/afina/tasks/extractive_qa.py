@@ -74,8 +74,12 @@ class ExtractiveQa(Task):
     doc_stride: int = shared()
     max_answer_length: int = setting(30, N_("Longest answer that is given, in tokens."), ge=1)
     n_best: int = setting(5, N_("Answers that are given to each question, the best first."), ge=1)
-    null_threshold: float = setting(
-        0.0, N_("By how much the logit of 'no answer' must exceed that of the best answer.")
+    null_threshold: float | None = setting(
+        None,
+        N_(
+            "By how much the logit of 'no answer' must exceed that of the best answer (default: tuned on validation "
+            "rows)."
+        ),
     )
     answer_language: Literal["en", "es"] = setting(
         "en",
@@ -85,6 +89,9 @@ class ExtractiveQa(Task):
         ),
     )
     unanswerable: bool = setting(False, N_("Whether some questions have no answer."), found=True)
+    tuned_threshold: float = setting(
+        0.0, N_("The threshold of 'no answer' that suits the validation rows."), found=True
+    )
 
     def choose_columns(self, table: Table) -> ExtractiveQa:
         from afina.data.columns import guess, named_like
@@ -237,7 +244,8 @@ class ExtractiveQa(Task):
         null = answer["null"]
         nothing = {"text": "", "start": 0, "end": 0, "score": null["score"] if null else 0.0}
         if null:
-            ahead = sum(span["logit"] + self.null_threshold >= null["logit"] for span in answer["spans"])
+            threshold = self.tuned_threshold if self.null_threshold is None else self.null_threshold
+            ahead = sum(span["logit"] + threshold >= null["logit"] for span in answer["spans"])
             ranked.insert(ahead, nothing)
         best = ranked[0] if ranked else nothing
         told = {name: best[name] for name in ("start", "end", "score")}
@@ -256,6 +264,32 @@ class ExtractiveQa(Task):
             "right": bool(right),
             "f1": f1(told["prediction"], golds, **rules),
         }
+
+    def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> ExtractiveQa:
+        """Return a copy with the threshold of 'no answer' that gives these answers the highest mean F1."""
+        import numpy as np
+
+        from afina.scoring.squad import f1
+
+        if not self.unanswerable or self.null_threshold is not None:
+            return self
+        known = [(answer, _texts(row)) for answer, row in zip(answers, rows, strict=True) if answer["spans"]]
+        # How far the threshold must rise until a question is answered, and what its F1 gains by that.
+        rises = np.array([answer["null"]["logit"] - answer["spans"][0]["logit"] for answer, _golds in known])
+        gains = np.array(
+            [
+                f1(answer["spans"][0]["text"], golds, self.answer_language, v2=True)
+                - f1("", golds, self.answer_language, v2=True)
+                for answer, golds in known
+            ]
+        )
+        order = np.argsort(rises, kind="stable")
+        rises, total = rises[order], np.cumsum(gains[order])
+        if not len(rises) or total.max() <= 0:  # nothing is gained by answering any of them
+            return self.replace(tuned_threshold=float(rises.min() - 1) if len(rises) else 0.0)
+        best = int(total.argmax())
+        after = rises[best + 1] if best + 1 < len(rises) else rises[best] + 1
+        return self.replace(tuned_threshold=float(rises[best] + after) / 2)
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         from afina.scoring.squad import score
