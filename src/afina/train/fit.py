@@ -91,10 +91,10 @@ def fit(
             accelerator, model, _trained(stages, model), budget, run, progress, steps_per_epoch,
             evaluate, keep_best, log, bar,
         )  # fmt: skip
-        for stage, start, end in _spans(stages, budget.steps):
+        for stage, start, end in spans(stages, budget.steps):
             if progress.step >= end or progress.stopped:
                 continue
-            _unfreeze(model, stage)
+            unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
             plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
             if saved and progress.step > start:
@@ -182,7 +182,7 @@ def _rate_in_stage(budget: Budget, stage: Stage, start: int, end: int, index: in
     return rate(index - start, end - start, budget.warmup_steps, schedule)
 
 
-def _spans(stages: list[Stage], total: int) -> list[tuple[Stage, int, int]]:
+def spans(stages: list[Stage], total: int) -> list[tuple[Stage, int, int]]:
     """Return each stage with its first step and the step it ends before; the last one ends with the budget."""
     ends = [round(sum(stage.share for stage in stages[: i + 1]) * total) for i in range(len(stages))]
     ends[-1] = total
@@ -197,7 +197,8 @@ def _trained(stages: list[Stage], model: nn.Module) -> frozenset[str]:
     )
 
 
-def _unfreeze(model: nn.Module, stage: Stage) -> None:
+def unfreeze(model: nn.Module, stage: Stage) -> None:
+    """Let the weights of the stage train, and no others."""
     for name, weight in model.named_parameters():
         weight.requires_grad_(stage.trainable is None or name in stage.trainable)
 

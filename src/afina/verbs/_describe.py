@@ -105,6 +105,15 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     return evaluate
 
 
+def forecast_in_words(foretold: Any) -> str:
+    """Say how long all steps will take and how much memory."""
+    from afina.report.numbers import duration
+
+    return _(
+        "By a few steps that were tried, all of them take about {time} without evaluations, and {memory} MB of memory."
+    ).format(time=duration(foretold.seconds), memory=number(foretold.memory_mb))
+
+
 def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[str]:
     """Return the first rows token by token, each that is learnt in brackets; InputError where none ever is."""
     shown = []

@@ -11,6 +11,7 @@ from afina.models.find import find as find_model
 from afina.settings import Training, setting
 from afina.verbs._describe import (
     evaluation,
+    forecast_in_words,
     labels_in_words,
     mask_in_words,
     plan_in_words,
@@ -127,6 +128,7 @@ def _train(
     from afina.train.bundle import Base, Bundle
     from afina.train.fit import fit
     from afina.train.fitting import judge
+    from afina.train.forecast import WORTH, forecast
     from afina.train.run import Run, write_settings
     from afina.train.track import peak_memory_mb, read, say
 
@@ -167,11 +169,17 @@ def _train(
     if verb.show_mask and accelerator.is_main_process:
         for sentence in mask_in_words(task, tokenizer, encoded[0]):
             say(sentence)
+    batches_of = partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer))
+    foretold = None
+    if verb.dry_run or (total >= WORTH and not verb.resume):
+        foretold = forecast(accelerator, model, method, task.loss, batches_of, plan, total)
+        if accelerator.is_main_process:
+            say(forecast_in_words(foretold), quiet)
     if verb.dry_run:
         say(
             _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run), quiet
         )
-        return _not_run(run, verb, about_data, trained, total)
+        return _not_run(run, verb, about_data, trained, total, foretold)
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
@@ -194,7 +202,7 @@ def _train(
         model,
         method,
         task.loss,
-        partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer)),
+        batches_of,
         budget(verb, total, plan.steps_per_epoch),
         run,
         steps_per_epoch=plan.steps_per_epoch,
@@ -215,6 +223,7 @@ def _train(
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
             "data": about_data,
+            "forecast": foretold._asdict() if foretold else None,
             "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
             if evaluations
             else None,
@@ -246,14 +255,14 @@ def _train(
 
 
 def _not_run(
-    run: Path, verb: Resolved, about_data: dict[str, Any], trained: int, steps: int
+    run: Path, verb: Resolved, about_data: dict[str, Any], trained: int, steps: int, foretold: Any
 ) -> dict[str, Any]:
     """Return the result of a run that was only planned."""
     parts = {"validation": None, "test": None}
     return {
         "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method,
         "scores": parts, "baselines": {"majority": parts, "tfidf": parts},
-        "details": {"data": about_data, "steps": steps},
+        "details": {"data": about_data, "steps": steps, "forecast": foretold._asdict()},
         **dict.fromkeys(("rows_per_s", "tokens_per_s", "share_of_peak")),
         "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
         "trained_weights": trained,
