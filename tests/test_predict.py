@@ -77,6 +77,21 @@ def test_python_takes_the_same(run: Path, expected: list[dict[str, Any]]) -> Non
     assert same(afina.predict(run, *TEXTS), expected)
 
 
+def test_python_takes_a_list(run: Path, expected: list[dict[str, Any]]) -> None:
+    assert same(afina.predict(run, TEXTS), expected)
+    assert same(afina.predict(run, [{"text": text} for text in TEXTS]), expected)
+    with pytest.raises(InputError, match=r"Row 2: 3 is no text"):
+        afina.predict(run, ["a", 3])
+
+
+def test_a_folder_by_its_path(predict: Command, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    for number, text in enumerate(TEXTS[:2]):
+        (tmp_path / "bien" / "texts").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bien" / "texts" / f"{number}.txt").write_text(text, encoding="utf-8")
+    assert same(predict("bien/", "--json").json, expected[:2])
+    assert len(predict("bien", "--json").json) == 1
+
+
 def test_a_file(predict: Command, expected: list[dict[str, Any]], tmp_path: Path) -> None:
     toy.table(tmp_path / "other.csv", [(str(i), text) for i, text in enumerate(TEXTS)], ("id", "opinion"))
     assert same(predict("other.csv", "--json").json, expected)

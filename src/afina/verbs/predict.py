@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from afina.core import Table
 from afina.errors import InputError
@@ -46,8 +46,8 @@ class Predict(Settings):
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
-def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[str, Any]]:
-    """Return one answer an input: `texts` are texts, one file of them, or `-` for standard input, a text a line.
+def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any) -> list[dict[str, Any]]:
+    """Return one answer an input: texts (or a list of them), one file or folder, or `-`: standard input, a text a line.
 
     Where the model reads two texts at once, a file has a column for each, and a text or line a tab between them. With
     `output` the answers are also written beside their rows as CSV. Raises InputError.
@@ -64,7 +64,10 @@ def predict(run: str | Path, *texts: str | Path, **settings: Any) -> list[dict[s
     from afina.verbs._prepare import lengths, long_rows, named, taken
 
     bundle = Run(run).bundle
-    table = _table(texts, offline=common.offline)
+    listed = texts[0] if len(texts) == 1 and isinstance(texts[0], list | tuple) else texts
+    if not all(isinstance(text, str | Path) for text in listed):
+        return bundle.predict(listed)  # rows, or what is none, which it says
+    table = _table(cast(Sequence[str | Path], listed), offline=common.offline)
     task, notes = bundle.task, list(table.notes)
     own_columns = named(own, task.inputs)
     asked: list[Any] = [_asked(row[table.columns[0]]) for row in table.rows]
@@ -136,13 +139,14 @@ def _table(texts: Sequence[str | Path], *, offline: bool) -> Table:
 
 
 def _is_file(text: str | Path) -> bool:
-    """Whether it is a file, or one word with a table's ending, which must be meant as one."""
+    """Whether it is a file or a folder, or one word with a table's ending, which must be meant as one."""
     from afina.data.read import ENDINGS
 
     words = str(text).split()
     if isinstance(text, Path) or (len(words) == 1 and words[0].lower().endswith(ENDINGS)):
         return True
     try:
-        return Path(text).is_file()
+        # A word that some folder is also called is a word; a path ends in a slash or has one within.
+        return Path(text).is_file() or ("/" in str(text) and Path(text).is_dir())
     except (OSError, ValueError):  # a long text is no possible name
         return False
