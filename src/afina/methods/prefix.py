@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.errors import InputError
 from afina.messages import N_, _
@@ -21,6 +21,8 @@ class Prefix(Adapter):
     While it learns, keys and values come out of a small network, which makes the training steady; saved is only what
     came out of it, so a saved prefix can be used but not trained on. It takes no positions from the text.
     """
+
+    change: ClassVar[str] = N_("added vectors")
 
     prefix_length: int = setting(20, N_("How many learnt keys and values stand before the text."), ge=1)
     prefix_hidden: int = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from afina.errors import InputError
 from afina.messages import N_, _
@@ -21,6 +21,8 @@ class Prompt(Adapter):
     They begin as words of the vocabulary or of a text of one's own. The text keeps its positions and its length, and
     the head sees the text alone, so [CLS] stays [CLS]. It learns little on a small model.
     """
+
+    change: ClassVar[str] = N_("added vectors")
 
     prompt_length: int = setting(20, N_("How many learnt vectors stand before the text."), ge=1)
     prompt_init: Literal["vocabulary", "text", "random"] = setting(
