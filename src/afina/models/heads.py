@@ -4,12 +4,14 @@ The one place that knows the inside of transformers' model classes.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import BaseModelOutput
 
 from afina.core import Batch
 from afina.models.parts import backbone
@@ -89,7 +91,7 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
 
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
-    for path in ("cls.predictions", "lm_head", "cls", "generator_lm_head"):
+    for path in ("cls.predictions", "lm_head"):
         try:
             head = model.get_submodule(path)
         except AttributeError:
@@ -100,7 +102,33 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
             found = found + bias
         cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
         return found if cap is None else cap * (found / cap).tanh()
-    raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+    # Another kind of head (DistilBERT, ELECTRA, ModernBERT …): transformers calls it, on a body that has answered.
+    with embodied(model, _Answered(hidden[None])):
+        found = model(input_ids=None).logits[0]
+    return found
+
+
+@contextmanager
+def embodied(model: nn.Module, body: nn.Module) -> Iterator[None]:
+    """Let `model` have another body in the context: the head of one model on the body of another."""
+    path = backbone(model)
+    own = model.get_submodule(path)
+    setattr(model, path, body)
+    try:
+        yield
+    finally:
+        setattr(model, path, own)
+
+
+class _Answered(nn.Module):
+    """Stands for a body whose last hidden states [rows, tokens, width] are known."""
+
+    def __init__(self, hidden: Tensor):
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_args: Any, **_given: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.hidden)
 
 
 def pooled(model: nn.Module, hidden: Tensor) -> Tensor:
