@@ -12,10 +12,12 @@ from afina.report.record import Record
 SYSTEMS = {
     "model": N_("the fine-tuned model"),
     "random_weights": N_("the same model with random weights"),
+    "few_shot": N_("the untrained model with examples in its prompt"),
 }
 SHORT = {
     "model": N_("Model"),
     "random_weights": N_("Random weights"),
+    "few_shot": N_("Few-shot"),
 }
 METRICS = {
     "entity_f1": N_("entity F1"),

@@ -1,8 +1,9 @@
 """Forgetting: what training has cost a model of the language model that its checkpoint was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afina import data
@@ -102,6 +103,23 @@ def forgetting(
         name: {"before": known[name], "after": after[name], "off": off[name] if off else None}
         for name in texts
     }
+
+
+def typical(
+    found: Sequence[Mapping[str, Mapping[str, float | None]] | None],
+) -> dict[str, dict[str, float | None]] | None:
+    """Return the median of every figure over runs, None where no run has any."""
+    told = [each for each in found if each]
+
+    def middle(language: str, figure: str) -> float | None:
+        values = [value for each in told if (value := each[language][figure]) is not None]
+        return median(values) if values else None
+
+    return (
+        {name: {figure: middle(name, figure) for figure in told[0][name]} for name in told[0]}
+        if told
+        else None
+    )
 
 
 def language_model(folder: Path) -> LanguageModel | None:
