@@ -195,6 +195,17 @@ def short(about: About, key: str) -> str:
     return _(about.rivals[key].short) if key in about.rivals else name(SHORT, key)
 
 
+def forgetting(loss: dict[str, float | None]) -> str:
+    """Return the loss on neutral text before and after training."""
+    return f"{number(loss['before'], 3)} → {number(loss['after'], 3)}"
+
+
+def no_forgetting(line: dict[str, Any]) -> str:
+    """Return why a line of a comparison tells no forgetting: there is nothing to forget, or no head to ask."""
+    from_the_checkpoint = line["change"] != "none" and line["method"] != "random_weights"
+    return _("not measurable") if from_the_checkpoint else "–"
+
+
 def capital(text: str) -> str:
     """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]

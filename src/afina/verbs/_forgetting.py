@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 TEXTS = Path(data.__file__).parent / "neutral"
+LANGUAGES = ("es", "en")
 MOST = 500  # sentences of a file that are read, spread evenly
 TOKENS = 1024  # that go through the model at once, padding counted
 
@@ -150,4 +151,4 @@ def language_model(folder: Path) -> LanguageModel | None:
 def _places(file: str | None) -> dict[str, Path]:
     if file is not None:
         return {"neutral": Path(file)}
-    return {place.stem: place for place in sorted(TEXTS.glob("*.txt"))}
+    return {language: TEXTS / f"{language}.txt" for language in LANGUAGES}
