@@ -97,6 +97,17 @@ def test_a_decoder_is_also_asked_with_examples_in_its_prompt(
     assert again.code == 0, again.err
 
 
+def test_a_model_that_cannot_be_loaded_stops_no_other(done: Path, tmp_path: Path) -> None:
+    from afina.verbs.compare import _before
+
+    shutil.copytree(done / "tiny", tmp_path / "broken")
+    shape = json.loads((tmp_path / "broken/config.json").read_text(encoding="utf-8"))
+    (tmp_path / "broken/config.json").write_text(json.dumps(shape | {"hidden_size": 32}))
+    texts = {"es": [{"text": "Hoy llueve."}]}
+    assert _before(tmp_path / "broken", texts) is None
+    assert _before(done / "tiny", texts) == {"es": pytest.approx(9.7, abs=0.5)}
+
+
 def test_what_cannot_be_measured_is_not_called_nothing(done: Path, tmp_path: Path) -> None:
     from afina.report import compare
 

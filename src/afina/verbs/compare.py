@@ -126,7 +126,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, rows)
-    before = {name: _forgetting.before(source, texts) for name, source in chosen.models.items()}
+    before = {name: _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
     tell = partial(say, quiet=quiet)
     for sentence in prepared.notes:
@@ -198,6 +198,14 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
         alike,
         {name: value for values in (task_knobs, *method_knobs) for name, value in values.items()},
     )
+
+
+def _before(source: Path, texts: _forgetting.Neutral) -> dict[str, float] | None:
+    """Return the losses of the model in `source` on neutral text, None where it cannot be loaded: its runs say why."""
+    try:
+        return _forgetting.before(source, texts)
+    except InputError:
+        return None
 
 
 def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:
