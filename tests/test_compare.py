@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 import toy
+import toys
 from afina.verbs._ranking import recommend
 from afina.verbs.compare import seconds
 
 Command = Callable[..., toy.Said]
 LINE = {
     *("method", "model", "seeds", "scores", "trained_weights", "saved_mb", "peak_memory_mb", "train_seconds"),
-    *("latency_ms", "forgetting", "error"),
+    *("latency_ms", "ece", "change", "forgetting", "notes", "error"),
 }
 FLAGS = ("--methods", "full", "--models", "tiny", "--seeds", "2", "--max-steps", "3", "--quiet", "--json")
 
@@ -54,10 +55,68 @@ def test_the_table_has_every_method_and_baseline_with_every_key(done: Path) -> N
     full = found["rows"][0]
     assert full["seeds"] == [0, 1] and full["model"] == "tiny"
     assert all(full[cost] > 0 for cost in ("trained_weights", "saved_mb", "train_seconds", "latency_ms"))
+    assert [line["change"] for line in found["rows"]] == ["all weights", "all weights", "none", "none"]
+    assert all(0 <= line["ece"] <= 1 for line in found["rows"])
+    assert [*full["forgetting"]] == ["es", "en"]
+    assert all(set(loss) == {"before", "after", "off"} for loss in full["forgetting"].values())
+    assert [line["forgetting"] for line in found["rows"][1:]] == [None] * 3
     assert len(found["tests"]) == 6
     assert set(found["tests"][0]) == {"a", "b", "metric", "difference", "low", "high", "p", "decision"}
     assert found["recommendation"]["method"] in {line["method"] for line in found["rows"]}
     assert "<html" in (done / "runs/toy-compare/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_decoder_is_also_asked_with_examples_in_its_prompt(
+    afina_: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = toys.build(tmp_path_factory.mktemp("models")) / "decoder"
+    shape = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(shape | {"max_position_embeddings": 512}))
+    told = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (model / "tokenizer_config.json").write_text(json.dumps(told | {"model_max_length": 512}))
+    Path("neutral.txt").write_text("Hoy no llueve en la costa.\nEl tren sale a las ocho.\n", encoding="utf-8")
+    said = afina_(
+        *("compare", "toy.csv", "--methods", "head", "--models", model, "--seeds", "1", "--max-steps", "2"),
+        *("--neutral", "neutral.txt", "--output-dir", "decoder", "--json"),
+    )
+    assert said.code == 0, said.err
+    rows = {line["method"]: line for line in said.json["rows"]}
+    assert list(rows) == ["head", "random_weights", "few_shot", "majority", "tfidf"]
+    asked = rows["few_shot"]
+    assert asked["error"] is None and asked["model"] == str(model) and asked["seeds"] == [0]
+    assert asked["trained_weights"] == 0 and asked["saved_mb"] is None and asked["train_seconds"] is None
+    assert asked["latency_ms"] > 0 and asked["peak_memory_mb"] > 0
+    assert asked["scores"].keys() == rows["tfidf"]["scores"].keys() and asked["change"] == "none"
+    (note,) = asked["notes"]  # eight examples fit, and the model is small
+    assert "billion" in note and note in Path("decoder/report.html").read_text(encoding="utf-8")
+    assert any("few_shot" in (test["a"], test["b"]) for test in said.json["tests"])
+    loss = rows["head"]["forgetting"]["neutral"]
+    assert loss["before"] == loss["after"] == loss["off"] > 0
+    again = afina_("evaluate", model, "toy.csv", "--few-shot", "8", "--train", "toy.csv", "--json")
+    assert again.code == 0, again.err
+
+
+def test_a_model_that_cannot_be_loaded_stops_no_other(done: Path, tmp_path: Path) -> None:
+    from afina.verbs.compare import _before
+
+    shutil.copytree(done / "tiny", tmp_path / "broken")
+    shape = json.loads((tmp_path / "broken/config.json").read_text(encoding="utf-8"))
+    (tmp_path / "broken/config.json").write_text(json.dumps(shape | {"hidden_size": 32}))
+    texts = {"es": [{"text": "Hoy llueve."}]}
+    assert _before(tmp_path / "broken", texts) is None
+    assert _before(done / "tiny", texts) == {"es": pytest.approx(9.7, abs=0.5)}
+
+
+def test_what_cannot_be_measured_is_not_called_nothing(done: Path, tmp_path: Path) -> None:
+    from afina.report import compare
+
+    result = json.loads((done / "runs/toy-compare/scores.json").read_text(encoding="utf-8"))
+    for line in result["rows"]:
+        line["forgetting"] = None
+    (tmp_path / "scores.json").write_text(json.dumps(result), encoding="utf-8")
+    page = compare.write(tmp_path).read_text(encoding="utf-8")
+    assert page.count("not measurable") == 1
 
 
 def test_every_run_has_the_same_rows_and_another_seed(done: Path) -> None:
@@ -131,6 +190,7 @@ def test_a_small_search_takes_the_best_of_three_rates(afina_: Command) -> None:
         (["--methods", "full,full"], "twice"),
         (["--budget", "soon"], "30min"),
         (["--seeds", "0"], "at least 1"),
+        (["--neutral", "nowhere.txt"], "nowhere.txt"),
         (["--models", "nowhere/at/all"], "nowhere/at/all"),
         (["--task", "clasification"], "classification"),
     ],

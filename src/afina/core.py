@@ -342,6 +342,10 @@ class Task(Settings, ABC):
         name, score = next(iter(self.score(answers, rows).values.items()))
         return name, score.value
 
+    def calibration(self, answers: Sequence[Any], rows: Sequence[Row]) -> float | None:
+        """Return the calibration error of the answers against the rows' gold, None where they are no probabilities."""
+        return None
+
     @abstractmethod
     def baselines(
         self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
@@ -369,6 +373,8 @@ class Method(Settings, ABC):
 
     whole: ClassVar[bool] = True
     """Whether a saved folder holds the whole model; where not, it needs the base model that the run began with."""
+    change: ClassVar[str]
+    """What of the model the method changes, in a word or three for a table; the head of a task learns in any case."""
 
     packs: ClassVar[bool] = True
     """Whether several texts may stand in one row: not where something is put in front of each."""

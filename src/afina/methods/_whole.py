@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Method
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import N_, _
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class Whole(Method):
     """A method that trains the model's own weights, all of them."""
+
+    change: ClassVar[str] = N_("all weights")
 
     def off(self, model: nn.Module) -> AbstractContextManager[None]:
         raise InputError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.errors import InputError
-from afina.messages import _
+from afina.messages import N_, _
 from afina.methods._adapter import Adapter
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ class Bitfit(Adapter):
 
     The linear layers of a model that has none (Llama, T5, ModernBERT) get biases of zero to begin with.
     """
+
+    change: ClassVar[str] = N_("biases")
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
         return {"learning_rate": 1e-2 if hidden_size <= 256 else 1e-3}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from afina.errors import InputError
 from afina.messages import N_, _
@@ -20,6 +20,8 @@ class Houlsby(Adapter):
 
     Two a block, or with Pfeiffer's placement one, after the feed-forward part (Pfeiffer et al. 2021).
     """
+
+    change: ClassVar[str] = N_("added layers")
 
     adapter_size: int = setting(64, N_("Width of the bottleneck: how much it can learn."), ge=1)
     placement: Literal["houlsby", "pfeiffer"] = setting(

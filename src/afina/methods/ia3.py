@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from afina.messages import N_
 from afina.methods._peft import Peft
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ class Ia3(Peft):
     The smallest of the adapters. Where a model keeps query, key and value in one layer, the query is multiplied too.
     It can be merged.
     """
+
+    change: ClassVar[str] = N_("scaled activations")
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
         return {"learning_rate": 2e-2 if hidden_size <= 256 else 3e-3}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.messages import N_
 from afina.methods._peft import Peft
@@ -18,6 +18,8 @@ class Lora(Peft):
     With rsLoRA the update is divided by the root of the rank (Kalajdzievski 2023), so that high ranks learn too; with
     DoRA the length of the weights is learnt apart from their direction (Liu et al. 2024). It can be merged.
     """
+
+    change: ClassVar[str] = N_("added layers")
 
     rank: int = setting(8, N_("Rank of the update: how much a layer can learn."), ge=1)
     lora_alpha: int = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.errors import InputError
 from afina.messages import N_, _
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class Partial(Adapter):
     """The top blocks and the head learn; embeddings and lower blocks stay as they are, without dropout."""
+
+    change: ClassVar[str] = N_("part of the weights")
 
     top_blocks: int = setting(2, N_("How many of the highest blocks are trained."), ge=1)
 

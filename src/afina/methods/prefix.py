@@ -23,6 +23,7 @@ class Prefix(Adapter):
     """
 
     packs: ClassVar[bool] = False
+    change: ClassVar[str] = N_("added vectors")
 
     prefix_length: int = setting(20, N_("How many learnt keys and values stand before the text."), ge=1)
     prefix_hidden: int = setting(

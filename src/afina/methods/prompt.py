@@ -23,6 +23,7 @@ class Prompt(Adapter):
     """
 
     packs: ClassVar[bool] = False
+    change: ClassVar[str] = N_("added vectors")
 
     prompt_length: int = setting(20, N_("How many learnt vectors stand before the text."), ge=1)
     prompt_init: Literal["vocabulary", "text", "random"] = setting(

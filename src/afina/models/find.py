@@ -52,6 +52,12 @@ def shape(folder: Path) -> dict[str, Any]:
     return found
 
 
+def writes(folder: Path) -> bool:
+    """Whether the checkpoint is a decoder that writes on, with the head for it."""
+    kinds = shape(folder).get("architectures") or []
+    return any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
+
+
 def _checked(folder: Path, name: str = "") -> Path:
     """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
     if (folder / ADAPTER).is_file():

@@ -4,7 +4,8 @@ The one place that knows the inside of transformers' model classes.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -119,6 +120,18 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
         hidden = hidden + bias
     cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
     return hidden if cap is None else cap * (hidden / cap).tanh()
+
+
+@contextmanager
+def embodied(model: nn.Module, body: nn.Module) -> Iterator[None]:
+    """Let `model` have another body in the context: the head of one model on the body of another."""
+    path = backbone(model)
+    own = model.get_submodule(path)
+    setattr(model, path, body)
+    try:
+        yield
+    finally:
+        setattr(model, path, own)
 
 
 def pooled(model: nn.Module, hidden: Tensor) -> Tensor:

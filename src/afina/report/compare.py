@@ -60,6 +60,9 @@ def write(run: Path) -> Path:
             result=result,
             lines=lines,
             failed=[line for line in result["rows"] if not line["scores"] or line["error"]],
+            notes=dict.fromkeys(
+                f"{line['name']}: {note}" for line in result["rows"] for note in line["notes"]
+            ),
             metric=metric,
             dots=_dots(lines, metric) if metric else None,
             scatters=[found for cost in COSTS if (found := _scatter(lines, cost, result["direction"]))],

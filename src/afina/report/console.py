@@ -13,7 +13,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
 from afina.report.record import saved_task, task
-from afina.report.words import METRICS, name, short, system
+from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
@@ -57,19 +57,46 @@ def compare(result: dict[str, Any]) -> None:
         table.add_column(head, justify="right")
     for line in best_first:
         score = (line["scores"] or {}).get(metric)
-        model = f" ({line['model']})" if several and line["model"] else ""
         table.add_row(
-            short(words, line["method"]) + model,
+            _called(line, words, several=several),
             _cell(score),
             _range(score) if score else "–",
             *(number(line[key], digits) for key, digits in COSTS.items()),
         )
     Console().print(table)
+    Console().print(_changes(best_first, words, several=several))
+    for note in dict.fromkeys(note for line in lines for note in line["notes"]):
+        print(note)
     for line in lines:
         if line["error"]:
             print(f"{line['method']}: {line['error']}")
     print(result["recommendation"]["why"])
     print(_("The report: {path}/report.html").format(path=result["run"]))
+
+
+def _changes(lines: list[dict[str, Any]], about: About, *, several: bool) -> Table:
+    """Return what each method changes, how far its probabilities are off, and what it forgets."""
+    languages = list(dict.fromkeys(language for line in lines for language in line["forgetting"] or ()))
+    table = Table(title=_("What changes, and what is forgotten"), box=box.SIMPLE, padding=0)
+    table.add_column(_("method"), no_wrap=True)
+    table.add_column(_("kind of change"))
+    table.add_column(_("ECE"), justify="right")
+    for language in languages or ["neutral"]:
+        mark = "" if language == "neutral" else f", {language}"
+        table.add_column(_("forgetting") + mark, justify="right")
+    for line in (line for line in lines if line["scores"]):
+        losses = [forgetting(loss) for loss in (line["forgetting"] or {}).values()]
+        table.add_row(
+            _called(line, about, several=several),
+            _(line["change"]),
+            number(line["ece"], 3),
+            *(losses or [no_forgetting(line)] * max(1, len(languages))),
+        )
+    return table
+
+
+def _called(line: dict[str, Any], about: About, *, several: bool) -> str:
+    return short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "")
 
 
 def evaluate(result: dict[str, Any]) -> None:

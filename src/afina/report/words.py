@@ -12,10 +12,12 @@ from afina.report.record import Record
 SYSTEMS = {
     "model": N_("the fine-tuned model"),
     "random_weights": N_("the same model with random weights"),
+    "few_shot": N_("the untrained model with examples in its prompt"),
 }
 SHORT = {
     "model": N_("Model"),
     "random_weights": N_("Random weights"),
+    "few_shot": N_("Few-shot"),
 }
 METRICS = {
     "entity_f1": N_("entity F1"),
@@ -191,6 +193,17 @@ def system(about: About, key: str) -> str:
 def short(about: About, key: str) -> str:
     """Return what the model or a baseline is called in a table."""
     return _(about.rivals[key].short) if key in about.rivals else name(SHORT, key)
+
+
+def forgetting(loss: dict[str, float | None]) -> str:
+    """Return the loss on neutral text before and after training."""
+    return f"{number(loss['before'], 3)} → {number(loss['after'], 3)}"
+
+
+def no_forgetting(line: dict[str, Any]) -> str:
+    """Return why a line of a comparison tells no forgetting: there is nothing to forget, or no head to ask."""
+    from_the_checkpoint = line["change"] != "none" and line["method"] != "random_weights"
+    return _("not measurable") if from_the_checkpoint else "–"
 
 
 def capital(text: str) -> str:

@@ -129,6 +129,11 @@ class OneLabel(Form):
 
         return score(gold, np.asarray(answers), self.labels, self.positive)
 
+    def calibration(self, answers: Sequence[Any], gold: Sequence[str]) -> float:
+        from afina.scoring.calibration import of_labels
+
+        return of_labels(answers, gold, self.labels)
+
     def watch(self, answers: Sequence[Any], gold: Sequence[str]) -> tuple[str, float]:
         from afina.scoring.classification import macro_f1
 

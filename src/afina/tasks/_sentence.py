@@ -88,6 +88,10 @@ class Form(ABC):
     def score(self, answers: Sequence[Any], gold: Sequence[Any]) -> Scores:
         """Return the figures, the main metric first."""
 
+    def calibration(self, answers: Sequence[Any], gold: Sequence[Any]) -> float | None:
+        """Return the calibration error, None where answers are no probabilities."""
+        return None
+
     @abstractmethod
     def watch(self, answers: Sequence[Any], gold: Sequence[Any]) -> tuple[str, float]:
         """Return the main metric and its value, cheaply."""
@@ -254,6 +258,9 @@ class Sentence(Task):
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         return self.form.score(answers, golds(rows))
+
+    def calibration(self, answers: Sequence[Any], rows: Sequence[Row]) -> float | None:
+        return self.form.calibration(answers, golds(rows))
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         return self.form.watch(answers, golds(rows))

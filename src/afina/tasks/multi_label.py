@@ -146,6 +146,11 @@ class LabelSet(Form):
 
         return score(gold, self._said(answers), self.labels)
 
+    def calibration(self, answers: Sequence[Any], gold: Sequence[list[str]]) -> float:
+        from afina.scoring.calibration import of_label_sets
+
+        return of_label_sets(answers, self._true(gold))
+
     def watch(self, answers: Sequence[Any], gold: Sequence[list[str]]) -> tuple[str, float]:
         """Return micro-F1; before there are thresholds at the one best for these very answers, which begin small."""
         from afina.scoring.label_sets import micro_f1, tables

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from afina.errors import InputError
 from afina.messages import _
 
 FEWEST = 1_000_000_000  # weights; smaller models learn next to nothing from examples (Brown et al. 2020, figure 1.2)
+TOKENS = 8192  # that go through the model at once, padding counted
 
 
 def demonstrations(rows: Sequence[Row], labels: Sequence[str], k: int, seed: int) -> list[Row]:
@@ -72,32 +74,60 @@ class Prompts:
         return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
 
 
-def answers(
-    model: Any, tokenizer: Any, prompts: Prompts, rows: Sequence[Row], tokens: int
-) -> list[list[float]]:
-    """Return the probability of every label for every row.
+class InContext:
+    """A decoder that answers rows as a trained model does, from `k` examples out of `train` and without training.
 
-    A label is as likely as the row makes it, against how likely it is after no text at all: else frequent and short
-    words would win (Zhao et al. 2021; Holtzman et al. 2021).
+    Of the examples as many are shown as fit beside the longest of `rows`; `notes` say so.
     """
-    from afina.tasks.causal_lm import CausalLm
-    from afina.train.bundle import by_row
 
-    task = CausalLm()
-    nothing = dict.fromkeys(prompts.inputs, "")
-    encoded = [each for row in (nothing, *rows) for each in prompts.encode(row)]
-    losses = [each["loss"] for each in by_row(model, task, tokenizer, encoded, tokens, task.glance)]
-    table = -np.array(losses).reshape(len(rows) + 1, len(prompts.labels))
-    gain = table[1:] - table[0]
-    shares = np.exp(gain - gain.max(1, keepdims=True))
-    return (shares / shares.sum(1, keepdims=True)).tolist()
+    def __init__(self, folder: Path, task: Any, train: Sequence[Row], rows: Sequence[Row], k: int, seed: int):
+        from afina.models.load import load, load_tokenizer, longest
+
+        self.task = task
+        self.tokenizer, self.model = load_tokenizer(folder), load(folder, "AutoModelForCausalLM")
+        shown = demonstrations(train, task.labels, k, seed)
+        most = longest(self.model.config, self.tokenizer)
+        self.prompts = Prompts(task.inputs, task.labels, shown, self.tokenizer, most)
+        self.notes: list[str] = []
+        if (fit := self.prompts.fitting(rows)) < len(shown):
+            self.notes.append(
+                _("Of {k} examples {n} fit into the model's prompt.").format(k=len(shown), n=fit)
+            )
+        if small := too_small(sum(weight.numel() for weight in self.model.parameters())):
+            self.notes.append(small)
+        self.unread = self._losses([dict.fromkeys(task.inputs, "")])
+
+    def answers(self, rows: Sequence[Row]) -> list[list[float]]:
+        """Return the probability of every label for every row.
+
+        A label is as likely as the row makes it, against how likely it is after no text at all: else frequent and
+        short words would win (Zhao et al. 2021; Holtzman et al. 2021).
+        """
+        gain = self.unread - self._losses(rows)
+        shares = np.exp(gain - gain.max(1, keepdims=True))
+        return (shares / shares.sum(1, keepdims=True)).tolist()
+
+    def _losses(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return the loss of every label after every row [rows, labels]."""
+        from afina.tasks.causal_lm import CausalLm
+        from afina.train.bundle import by_row
+
+        task = CausalLm()
+        encoded = [each for row in rows for each in self.prompts.encode(row)]
+        found = by_row(self.model, task, self.tokenizer, encoded, TOKENS, task.glance)
+        return np.array([each["loss"] for each in found]).reshape(len(rows), -1)
+
+
+def answers_with_a_label(task: Any) -> bool:
+    """Whether the task's answer is one label, which a decoder can be asked for."""
+    from afina.tasks._one_label import OneLabel
+
+    return isinstance(getattr(task, "form", None), OneLabel)
 
 
 def check(task: Any) -> None:
     """Raise InputError where the task's answer is not one label."""
-    from afina.tasks._one_label import OneLabel
-
-    if not isinstance(getattr(task, "form", None), OneLabel):
+    if not answers_with_a_label(task):
         raise InputError(
             _(
                 "--few-shot scores labels: it is for the tasks classification and sentence_pair, not for this one."

@@ -45,7 +45,7 @@ def compare(
         start += len(rows)
         scores = task.score(ours[here], rows)
         found["scores"][part] = {name: score._asdict() for name, score in scores.values.items()}
-        found["details"][part] = scores.details
+        found["details"][part] = scores.details | {"ece": task.calibration(ours[here], rows)}
         found["details"]["differences"][part] = []
         for name, answers in rivals.items():
             theirs = task.score(answers[here], rows)

@@ -5,10 +5,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from afina.core import About, Row, Task
-from afina.messages import _
+from afina.messages import N_, _
 from afina.messages.numbers import number
+from afina.names import find, known
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
 from afina.scoring.paired import decision
+from afina.verbs import _forgetting
 from afina.verbs._trials import Done
 
 LIMITS = {"max_memory": "peak_memory_mb", "max_size": "saved_mb", "max_latency": "latency_ms"}
@@ -50,6 +52,7 @@ def table(
     }
     for name, one in systems.items():
         lines[name]["scores"] = _scores(answers[name], rows, one, list(systems.values()))
+        lines[name]["ece"] = _calibration(answers[name], rows)
     metric = next(iter(next(iter(lines[name]["scores"] for name in systems)))) if systems else ""
     tests = [_told(pair) for pair in compare(systems, metric, task.direction)]
     return list(lines.values()), tests
@@ -70,8 +73,9 @@ def _line(group: Sequence[Done]) -> Line:
     measured = [each.measured for each in group if each.measured]
     errors = [each.error for each in group if each.error]
 
-    def typical(values: list[float]) -> float | None:
-        return round(median(values), 2) if values else None
+    def typical(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return round(median(known), 2) if known else None
 
     return {
         "method": group[0].trial.method if group else None,
@@ -84,9 +88,25 @@ def _line(group: Sequence[Done]) -> Line:
         "peak_memory_mb": max((each["peak_memory_mb"] for each in results), default=None),
         "train_seconds": typical([each["seconds"]["train"] for each in results]),
         "latency_ms": typical([each["latency_ms"] for each in measured]),
-        "forgetting": None,
+        "ece": None,
+        "change": _change(group),
+        "forgetting": _forgetting.typical([each["forgetting"] for each in measured]),
+        "notes": list(dict.fromkeys(note for each in measured for note in each.get("notes", []))),
         "error": errors[0] if errors else None,
     }
+
+
+def _change(group: Sequence[Done]) -> str:
+    """Return, in English, what of the model changes: nothing under a baseline that is no training."""
+    method = group[0].trial.settings["method"] if group else None
+    return find("methods", method).change if method in known("methods") else N_("none")
+
+
+def _calibration(told: Sequence[Told], rows: Sequence[Row]) -> float | None:
+    """Return the mean calibration error over seeds, None where answers are no probabilities."""
+    found = [each.task.calibration(each.answers, rows) for each in told]
+    known = [error for error in found if error is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _scores(

@@ -16,44 +16,90 @@ from afina.errors import AfinaError
 
 if TYPE_CHECKING:
     from afina.train.bundle import Bundle
+    from afina.verbs._in_context import InContext
 
-ASKED, ROWS, MEASURED = "trial.json", "rows.json", "measured.json"
+ASKED, ROWS, NEUTRAL, MEASURED = "trial.json", "rows.json", "neutral.json", "measured.json"
+FEW_SHOT, SHOTS = "few_shot", 8  # the row of a decoder that trains nothing, and the examples in its prompt
 TIMED = 20  # answers, one row at a time, whose median time is the latency
 
 
 def main(folder: Path) -> int:
-    """Train and measure what `trial.json` asks for; the exit code is that of the command line."""
-    from afina.train.folder import is_run, write_json
-    from afina.verbs.finetune import finetune
+    """Train (or only ask) and measure what `trial.json` asks for; the exit code is that of the command line."""
+    from afina.train.folder import write_json
+    from afina.train.track import peak_memory_mb
 
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
     rows = json.loads((folder.parent / ROWS).read_text(encoding="utf-8"))
+    shown = asked["settings"]["method"] == FEW_SHOT
+    answering: Bundle | InContext
     try:
-        run = finetune(asked["data"], **asked["settings"], output_dir=folder, resume=is_run(folder))
+        answering, costs = _shown(asked, rows) if shown else _trained(asked, folder)
     except AfinaError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    assert run is not None
-    files = (file for file in (folder / "best").rglob("*") if file.is_file())
-    write_json(
-        folder / MEASURED,
-        {
-            "saved_mb": round(sum(file.stat().st_size for file in files) / 1e6, 2),
-            "latency_ms": latency_ms(run.bundle, rows),
-            "answers": run.bundle.answers(rows),
-            "task_settings": run.bundle.task.model_dump(mode="json"),
-        },
-    )
+    measured = {
+        "latency_ms": latency_ms(answering, rows),
+        "answers": answering.answers(rows),
+        "task_settings": answering.task.model_dump(mode="json"),
+    }
+    if shown:  # `finetune` writes its own
+        nothing = {"trained_weights": 0, "peak_memory_mb": peak_memory_mb(), "seconds": {"train": None}}
+        write_json(folder / "scores.json", nothing)
+    write_json(folder / MEASURED, measured | costs)
     return 0
 
 
-def latency_ms(bundle: "Bundle", rows: Sequence[Row]) -> float:
+def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, Any]]:
+    """Return the trained model, and what its training has cost."""
+    from afina.models.find import find
+    from afina.train.folder import is_run
+    from afina.verbs._forgetting import forgetting
+    from afina.verbs.finetune import finetune
+
+    settings = asked["settings"]
+    run = finetune(asked["data"], **settings, output_dir=folder, resume=is_run(folder))
+    assert run is not None
+    files = (file for file in (folder / "best").rglob("*") if file.is_file())
+    costs: dict[str, Any] = {
+        "saved_mb": round(sum(file.stat().st_size for file in files) / 1e6, 2),
+        "forgetting": None,
+    }
+    if not settings.get("random_weights"):  # which has nothing to forget
+        neutral = json.loads((folder.parent / NEUTRAL).read_text(encoding="utf-8"))
+        costs["forgetting"] = forgetting(
+            run.bundle.model, run.bundle.method, find(settings["model"]),
+            neutral["texts"], neutral["before"][settings["model"]],
+        )  # fmt: skip
+    return run.bundle, costs
+
+
+def _shown(asked: dict[str, Any], rows: Sequence[Row]) -> tuple["InContext", dict[str, Any]]:
+    """Return a decoder that is shown examples out of the training rows of the other methods."""
+    from afina.models.find import find
+    from afina.verbs._in_context import InContext
+    from afina.verbs._prepare import prepare
+    from afina.verbs._settings import begin, choose
+    from afina.verbs.finetune import Finetune
+
+    settings = {name: value for name, value in asked["settings"].items() if name != "method"}
+    begin(settings)
+    chosen = choose(settings, Finetune)
+    verb = chosen.verb
+    prepared = prepare(
+        chosen.task, asked["data"], verb.validation, verb.test,
+        seed=verb.split_seed, offline=chosen.common.offline,
+    )  # fmt: skip
+    decoder = InContext(find(verb.model), prepared.task, prepared.splits.train, rows, SHOTS, verb.seed)
+    return decoder, {"saved_mb": None, "forgetting": None, "notes": decoder.notes}
+
+
+def latency_ms(answering: "Bundle | InContext", rows: Sequence[Row]) -> float:
     """Return the median time of one answer, tokenising included, after three that are not counted."""
     some = [rows[i * len(rows) // TIMED] for i in range(TIMED)]
     times: list[Any] = []
     for row in some[:3] + some:
         began = time.perf_counter()
-        bundle.answers([row])
+        answering.answers([row])
         times.append(time.perf_counter() - began)
     return round(1000 * statistics.median(times[3:]), 2)
 

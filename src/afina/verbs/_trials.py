@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 from afina.errors import Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
-from afina.verbs._trial import ASKED, MEASURED
+from afina.verbs._trial import ASKED, FEW_SHOT, MEASURED
 
 FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate, in a small search
 RANDOM = "random_weights"
+BASELINES = (RANDOM, FEW_SHOT)  # that are runs of a model, as the methods are
 
 
 class Trial(NamedTuple):
-    """One run: a method (or `random_weights`) on a model with one seed, and what else is set for it."""
+    """One run: a method (or one of BASELINES) on a model with one seed, and what else is set for it."""
 
     method: str
     model: str

@@ -12,13 +12,14 @@ from afina.core import Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
+from afina.models.find import writes
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _ranking, _trials
+from afina.verbs import _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import prepare
 from afina.verbs._settings import begin, from_file, model_for
-from afina.verbs._trial import ROWS
+from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
 FILE, RUNS = "compare.toml", "runs"
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -43,6 +44,13 @@ class Compare(Training):
     max_memory: float | None = setting(None, N_("Most memory that training may take, in MB."), gt=0)
     max_size: float | None = setting(None, N_("Most disk that what is saved may take, in MB."), gt=0)
     max_latency: float | None = setting(None, N_("Longest time for one answer, in milliseconds."), gt=0)
+    neutral: str | None = setting(
+        None,
+        N_(
+            "Text, one sentence a line, on which forgetting is measured (default: Spanish and English sentences "
+            "that ship with afina)."
+        ),
+    )
     validation: str | None = setting(None, N_("File with the validation rows."))
     test: str | None = setting(None, N_("File with the test rows."))
     output_dir: str | None = setting(
@@ -109,6 +117,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     )
     parts = prepared.splits
     part, rows = ("test", parts.test) if parts.test else ("validation", parts.validation)
+    texts = _forgetting.neutral(verb.neutral)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
     facts = machine.recorded() | {
         "rows": parts.fingerprint,
@@ -117,6 +126,8 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, rows)
+    before = {name: _before(source, texts) for name, source in chosen.models.items()}
+    folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
     tell = partial(say, quiet=quiet)
     for sentence in prepared.notes:
         tell(sentence)
@@ -132,7 +143,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             )
             for i in range(verb.seeds)  # seed by seed: a budget that ends early leaves every method its share
             for model in chosen.models
-            for method, own in {**chosen.methods, _trials.RANDOM: {}}.items()
+            for method, own in {**chosen.methods, **_baselines(prepared.task, chosen.models[model])}.items()
         ]
     )
     lines, tests = _ranking.table(
@@ -187,6 +198,22 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
         alike,
         {name: value for values in (task_knobs, *method_knobs) for name, value in values.items()},
     )
+
+
+def _before(source: Path, texts: _forgetting.Neutral) -> dict[str, float] | None:
+    """Return the losses of the model in `source` on neutral text, None where it cannot be loaded: its runs say why."""
+    try:
+        return _forgetting.before(source, texts)
+    except InputError:
+        return None
+
+
+def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:
+    """Return the baselines that are runs of the model in `source`: of a decoder also what it answers untrained."""
+    from afina.verbs._in_context import answers_with_a_label
+
+    asked = writes(source) and answers_with_a_label(task)
+    return {name: {} for name in _trials.BASELINES if asked or name != FEW_SHOT}
 
 
 def _place(output_dir: str | None, data: str) -> Path:

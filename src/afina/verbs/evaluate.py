@@ -11,8 +11,6 @@ from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
 
-TOKENS = 8192  # that go through the model at once, padding counted
-
 
 class Evaluate(Settings):
     """Settings of `afina evaluate`."""
@@ -121,7 +119,6 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
     """Return the figures of a decoder that reads examples and trains nothing."""
     from afina.data.read import read
     from afina.models.find import find as find_model
-    from afina.models.load import load, load_tokenizer, longest
     from afina.names import find
     from afina.verbs import _in_context as parts
     from afina.verbs._measure import compare
@@ -142,17 +139,11 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
         if not usable:
             raise InputError(nothing_usable(task, file))
     folder = find_model(model, offline=common.offline)
-    tokenizer, decoder = load_tokenizer(folder), load(folder, "AutoModelForCausalLM")
-    shown = parts.demonstrations(train, task.labels, own.few_shot or 0, own.seed)
-    prompts = parts.Prompts(task.inputs, task.labels, shown, tokenizer, longest(decoder.config, tokenizer))
-    if (fit := prompts.fitting(rows)) < len(shown):
-        notes.append(_("Of {k} examples {n} fit into the model's prompt.").format(k=len(shown), n=fit))
-    weights = sum(weight.numel() for weight in decoder.parameters())
-    if small := parts.too_small(weights):
-        notes.append(small)
-    answers = parts.answers(decoder, tokenizer, prompts, rows, TOKENS)
+    decoder = parts.InContext(folder, task, train, rows, own.few_shot or 0, own.seed)
+    notes += decoder.notes
+    answers = decoder.answers(rows)
     seconds = time.perf_counter() - began
-    found = compare(task, {"test": rows}, answers, task.baselines(train, rows, tokenizer))
+    found = compare(task, {"test": rows}, answers, task.baselines(train, rows, decoder.tokenizer))
     of = {"run": None, "model": model, "task": own.task, "method": "few_shot", "trained_weights": 0}
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
 
