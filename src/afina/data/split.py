@@ -229,9 +229,7 @@ def _names(row: Row, *keys: Key | None) -> Iterator[Hashable]:
             yield place, name
 
 
-def _without(
-    rows: list[Row], others: Sequence[Row], key: Key, bond: Key | None
-) -> tuple[list[Row], int]:
+def _without(rows: list[Row], others: Sequence[Row], key: Key, bond: Key | None) -> tuple[list[Row], int]:
     """Return the rows that are no copies of `others` and not bonded to them, and how many were."""
     taken = {name for row in others for name in _names(row, key, bond)}
     kept = [row for row in rows if taken.isdisjoint(_names(row, key, bond))]

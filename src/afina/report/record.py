@@ -55,6 +55,11 @@ class Record:
         return next((part for part in ("folds", "test") if self.get("scores", part)), "validation")
 
     @property
+    def folds(self) -> list[dict[str, Any]]:
+        """What was scored fold by fold, nothing of a run with one model."""
+        return self.get("details", "by_fold") or []
+
+    @property
     def scores(self) -> dict[str, dict[str, Any]]:
         """The model's figures on `part`, the main metric first."""
         return _known(self.get("scores", self.part))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from afina.core import Task
@@ -10,6 +11,7 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.verbs._measure import compare, write_predictions
 from afina.verbs._prepare import Folded
+from afina.verbs._trials import Done
 
 FEW = 200  # test rows below which an interval is so broad that folds are suggested
 FOLDS = "folds"  # the folder of the runs, and what their pooled figures are called beside validation and test
@@ -46,9 +48,7 @@ def suggested(tested: int) -> list[str]:
 
 def restated(folded: Folded, tasks: Sequence[Task], answers: Sequence[Sequence[Any]]) -> list[Any]:
     """Return the answers to all rows in their order, in the terms of the common task; one task and list a fold."""
-    return folded.in_order(
-        [own.restate(each, folded.task) for own, each in zip(tasks, answers, strict=True)]
-    )
+    return folded.in_order([own.restate(each, folded.task) for own, each in zip(tasks, answers, strict=True)])
 
 
 def rivals(folded: Folded, tokenizer: Any) -> dict[str, list[Any]]:
@@ -75,7 +75,10 @@ def pool(run: Path, folded: Folded) -> dict[str, Any]:
         tasks.append(bundle.task)
         answers.append(bundle.answers(rows))
         lines.append(
-            [bundle.task.line(row, answer) | {"fold": fold} for row, answer in zip(rows, answers[-1], strict=True)]
+            [
+                bundle.task.line(row, answer) | {"fold": fold}
+                for row, answer in zip(rows, answers[-1], strict=True)
+            ]
         )
     ours = restated(folded, tasks, answers)
     found = compare(folded.task, {FOLDS: folded.rows}, ours, rivals(folded, bundle.tokenizer))
@@ -104,6 +107,44 @@ def pool(run: Path, folded: Folded) -> dict[str, Any]:
         "trained_weights": first["trained_weights"],
         "peak_memory_mb": max(each["peak_memory_mb"] for each in results),
     }  # fmt: skip
+
+
+def merged(done: Sequence[Done], folded: Folded) -> list[Done]:
+    """Return as one what came of the folds of each method, model and seed, in order; an error where one has none.
+
+    What a model costs is that of a typical fold, its memory that of the largest.
+    """
+    groups: dict[tuple[str, str, int], list[Done]] = {}
+    for each in done:
+        groups.setdefault((each.trial.method, each.trial.model, each.trial.seed), []).append(each)
+    return [_merged(group, folded) for group in groups.values()]
+
+
+def _merged(group: Sequence[Done], folded: Folded) -> Done:
+    own = group[0].trial.settings
+    if len({each.trial.settings.get("learning_rate") for each in group}) > 1:  # tuned fold by fold
+        own = {name: value for name, value in own.items() if name != "learning_rate"}
+    trial = group[0].trial._replace(settings=own)
+    results = [each.result for each in group if each.result]
+    measured = [each.measured for each in group if each.measured]
+    if len(measured) < len(group):
+        return Done(trial, None, None, next((each.error for each in group if each.error), None))
+    tasks = [folded.task.of(each["task_settings"]) for each in measured]
+    return Done(
+        trial,
+        results[0]
+        | {
+            "peak_memory_mb": max(each["peak_memory_mb"] for each in results),
+            "seconds": {"train": median(each["seconds"]["train"] for each in results)},
+        },
+        {
+            "saved_mb": median(each["saved_mb"] for each in measured),
+            "latency_ms": median(each["latency_ms"] for each in measured),
+            "answers": restated(folded, tasks, [each["answers"] for each in measured]),
+            "task_settings": folded.task.model_dump(mode="json"),
+        },
+        None,
+    )
 
 
 def _rate(results: Sequence[Mapping[str, Any]], name: str) -> float:

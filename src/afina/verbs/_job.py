@@ -10,7 +10,15 @@ from afina.messages import _
 from afina.settings import Settings, flag
 from afina.verbs._settings import choose, from_file
 
-DRAWN_BY = {"seed", "split_seed", "folds", "fold", "group_by", "validation", "test"}  # what decides which rows are where
+DRAWN_BY = {
+    "seed",
+    "split_seed",
+    "folds",
+    "fold",
+    "group_by",
+    "validation",
+    "test",
+}  # what decides which rows are where
 PASSING = {"output_dir", "resume", "overwrite", "dry_run", "show_mask"}  # what a repeat does not take over
 
 

@@ -12,7 +12,6 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.settings import Settings, flag
 
-
 GROUP = "group"  # the field of a cleaned row that holds its value in the column to group by
 
 
@@ -82,7 +81,10 @@ def prepare_folds(
     places, more = folds(rows, k, **rules, labels=task.counted, seed=seed)
     parts = []
     for fold in range(k):
-        rest, test = ([row for row, at in zip(rows, places, strict=True) if (at == fold) is mine] for mine in (False, True))
+        rest, test = (
+            [row for row, at in zip(rows, places, strict=True) if (at == fold) is mine]
+            for mine in (False, True)
+        )
         try:
             splits = split(rest, None, test, **rules, seed=seed)
             task.check(splits)

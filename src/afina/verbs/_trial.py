@@ -27,7 +27,8 @@ def main(folder: Path) -> int:
     from afina.verbs.finetune import finetune
 
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
-    rows = json.loads((folder.parent / ROWS).read_text(encoding="utf-8"))
+    by_fold = json.loads((folder.parent / ROWS).read_text(encoding="utf-8"))
+    rows = by_fold[asked["settings"].get("fold", 0)]
     try:
         run = finetune(asked["data"], **asked["settings"], output_dir=folder, resume=is_run(folder))
     except AfinaError as error:

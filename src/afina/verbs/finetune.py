@@ -49,7 +49,8 @@ class Finetune(Training):
         None, N_("Seed of the split alone (default: --seed)."), ge=0, le=2**32 - 1
     )
     group_by: str | None = setting(
-        None, N_("Column whose rows of one value (author, patient, document) stay on one side of every split.")
+        None,
+        N_("Column whose rows of one value (author, patient, document) stay on one side of every split."),
     )
     folds: int = setting(
         0, N_("Train so many models, each row scored by the one that has not seen it (0: one model)."), ge=0
