@@ -172,9 +172,9 @@ def _train_folds(
         write_settings(run / "run.toml", {"data": data} | kept, facts)
     for fold, part in enumerate(folded.parts):
         place = run / FOLDS / str(fold)
-        tell(_("Fold {fold}:").format(fold=fold))
         if verb.resume and (place / "scores.json").is_file():
             continue
+        tell(_("Fold {fold}:").format(fold=fold))
         own = verb.replace(fold=fold, resume=verb.resume and begun[fold], overwrite=False)
         _train(data, chosen._replace(verb=own), part, source, place, recorded, time.perf_counter())
     if accelerator.is_main_process:
