@@ -333,6 +333,13 @@ class Task(Settings, ABC):
         """Return a copy that answers better (thresholds …), learnt from answers to validation rows alone."""
         return self
 
+    def restate(self, answers: Sequence[Any], task: Any) -> list[Any]:
+        """Return answers by which `task`, a copy that learnt from other rows, says and scores what this one does.
+
+        What `tune` found is applied: copies that were tuned apart can then be scored together.
+        """
+        return list(answers)
+
     @abstractmethod
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         """Return the figures of `answers` against the rows' gold, the main metric first."""

@@ -17,6 +17,11 @@ from afina.report.words import METRICS, forgetting, name, no_forgetting, short, 
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
+TITLES = {
+    "folds": N_("Scores of all rows, each by a model that has not seen it"),
+    "test": N_("Scores on the test part"),
+    "validation": N_("Scores on the validation part"),
+}
 WHERE = {"embedded": N_("embedded"), "cache": N_("in the cache")}
 
 
@@ -26,7 +31,15 @@ def finetune(result: dict[str, Any]) -> None:
     fitting = result["details"].get("fitting") or {}
     for sentence in fitting.get("words", []):
         print(sentence)
-    print(_("The model: {path}/best").format(path=result["run"]))
+    if "folds" in result["scores"]:
+        print(
+            _(
+                "The folds leave no model to use. This trains one, on 70 % of the rows: "
+                "afina finetune {path}/run.toml --folds 0"
+            ).format(path=result["run"])
+        )
+    else:
+        print(_("The model: {path}/best").format(path=result["run"]))
     print(_("The report: {path}/report.html").format(path=result["run"]))
 
 
@@ -40,9 +53,7 @@ def compare(result: dict[str, Any]) -> None:
         key=lambda line: -result["direction"] * line["scores"][metric]["value"] if line["scores"] else 1e9,
     )
     table = Table(
-        title=_("Scores on the test part")
-        if result["part"] == "test"
-        else _("Scores on the validation part"),
+        title=_(TITLES[result["part"]]),
         box=box.SIMPLE,  # with lines between the columns it is too wide for 80 signs
         padding=0,
     )
@@ -156,11 +167,9 @@ def models(found: list[dict[str, Any]]) -> None:
 
 
 def _scores(result: dict[str, Any]) -> None:
-    part = "test" if result["scores"].get("test") else "validation"
+    part = next((part for part in TITLES if result["scores"].get(part)), "validation")
     ours = result["scores"][part]
-    table = Table(
-        title=_("Scores on the test part") if part == "test" else _("Scores on the validation part")
-    )
+    table = Table(title=_(TITLES[part]))
     table.add_column("")
     table.add_column(_("model"), justify="right")
     table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)

@@ -51,8 +51,13 @@ class Record:
 
     @property
     def part(self) -> str:
-        """The part of the data that the figures speak of: test, or validation where there is no test part."""
-        return "test" if self.get("scores", "test") else "validation"
+        """The rows that the figures speak of: all folds, or test, or validation where there is no test part."""
+        return next((part for part in ("folds", "test") if self.get("scores", part)), "validation")
+
+    @property
+    def folds(self) -> list[dict[str, Any]]:
+        """What was scored fold by fold, nothing of a run with one model."""
+        return self.get("details", "by_fold") or []
 
     @property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -172,7 +177,9 @@ def task(name: str, settings: dict[str, Any]) -> Task:
 
 def saved_task(run: Path, name: str) -> Task:
     """Return a run's task, `name`, as it was saved with the weights; with its defaults where none are."""
-    return task(name, _parse(run / "best" / "afina.json", json.loads).get("task_settings") or {})
+    with_it = [file for file in (run / "best", run / "folds" / "0" / "best") if file.is_dir()]
+    found = _parse(with_it[0] / "afina.json", json.loads) if with_it else {}
+    return task(name, found.get("task_settings") or {})
 
 
 def _known(figures: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

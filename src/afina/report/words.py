@@ -164,7 +164,17 @@ FAULTS = {
     "missed": N_("not found at all"),
     "invented": N_("told where none is"),
 }
-PARTS = {"train": N_("Training"), "validation": N_("Validation"), "test": N_("Test")}
+PARTS = {
+    "train": N_("Training"),
+    "validation": N_("Validation"),
+    "test": N_("Test"),
+    "folds": N_("All folds"),
+}
+SCORED = {
+    "folds": N_("Scores of all rows, each by a model that has not seen it"),
+    "test": N_("Scores on the test rows"),
+    "validation": N_("Scores on the validation rows"),
+}
 FITTING = {
     "underfit": N_("It has not learnt enough yet (underfitting)."),
     "fits": N_("No sign of overfitting."),
@@ -319,6 +329,13 @@ def summary(record: Record) -> list[str]:
         if record.main in LOWER:
             of_100 = _("Of 100 such texts it writes about {n} letter for letter.")
         sentences.append(of_100.format(n=number(100 * exact)))
+    if record.folds:
+        sentences.append(
+            _(
+                "Each row was scored by the one of {k} models that had learnt from no row of its fold. The interval tells "
+                "of other rows, not of other models: the {k} share most of their training rows."
+            ).format(k=number(len(record.folds)))
+        )
     if record.part == "validation":
         sentences.append(
             _(

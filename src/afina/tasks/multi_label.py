@@ -223,6 +223,13 @@ class MultiLabel(Sentence):
     def columns(self) -> dict[str, tuple[str, ...]]:
         return super().columns() | ({"label": tuple(self._flags)} if self._flags else {})
 
+    def restate(self, answers: Sequence[Any], task: MultiLabel) -> list[Any]:
+        """Return the labels that are given, 1 or 0: probabilities mean nothing without their thresholds."""
+        return [
+            [float(label in given) for label in task.labels]
+            for given in ([*self.form.predict(answer)["prediction"]] for answer in answers)
+        ]
+
     @property
     def _flags(self) -> list[str]:
         """The columns of 0 and 1, none where labels lie in one column."""

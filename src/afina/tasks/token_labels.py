@@ -394,6 +394,11 @@ class TokenLabels(Task):
             "prediction_spans": said,
         }
 
+    def restate(self, answers: Sequence[Any], task: TokenLabels) -> list[Any]:
+        """Return the tags by their places among the labels of `task`, which must know them all."""
+        place = {tag: task.labels.index(label) for tag, label in enumerate(self.labels)} | {BEYOND: BEYOND}
+        return [answer | {"tags": [place[tag] for tag in answer["tags"]]} for answer in answers]
+
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         """Return entity F1, precision and recall, or accuracy and macro-F1 where each word counts by itself."""
         if self.kind == "entities":

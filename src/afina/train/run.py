@@ -54,6 +54,13 @@ class Run:
     @cached_property
     def bundle(self) -> Bundle:
         """The trained model, loaded when it is first asked for; InputError where there is none yet."""
+        if self.settings.get("folds") and "fold" not in self.settings:
+            raise InputError(
+                _(
+                    "The run in {path} measured folds and has no model of its own. Train one: "
+                    "afina finetune {path}/run.toml --folds 0"
+                ).format(path=self.path)
+            )
         if not (self.path / "best").is_dir():
             raise InputError(
                 _("The run in {path} has no trained model yet. Go on with it by --resume.").format(

@@ -10,6 +10,15 @@ from afina.messages import _
 from afina.settings import Settings, flag
 from afina.verbs._settings import choose, from_file
 
+DRAWN_BY = {
+    "seed",
+    "split_seed",
+    "folds",
+    "fold",
+    "group_by",
+    "validation",
+    "test",
+}  # what decides which rows are where
 PASSING = {"output_dir", "resume", "overwrite", "dry_run", "show_mask"}  # what a repeat does not take over
 
 
@@ -25,7 +34,10 @@ def job(
         file = Path(data)
         if settings.get("resume") and not settings.get("output_dir"):
             settings = settings | {"output_dir": str(file.parent)}
+        other_rows = bool(DRAWN_BY & settings.keys())
         data, settings, recorded = from_file(file, settings, partial(choose, verb=verb))
+        if other_rows:
+            recorded = {name: value for name, value in recorded.items() if name != "data"}
     run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
     folder.check(run, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
     if bool(settings.get("resume")):

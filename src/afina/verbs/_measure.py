@@ -23,7 +23,8 @@ def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
     found = compare(bundle.task, parts, ours, rivals)
     if parts:
         last = len(parts[[*parts][-1]])
-        write_predictions(run / "predictions.csv", bundle.task, rows[-last:], ours[-last:])
+        told = zip(rows[-last:], ours[-last:], strict=True)
+        write_predictions(run / "predictions.csv", [bundle.task.line(row, answer) for row, answer in told])
     return found
 
 
@@ -73,18 +74,15 @@ def main_metric(found: dict[str, Any]) -> str:
     return next(iter(found["scores"]["validation"] or found["scores"]["test"]))
 
 
-def write_predictions(file: Path, task: Task, rows: Sequence[Row], answers: Sequence[Any]) -> None:
-    """Write the answers beside their rows as CSV."""
+def write_predictions(file: Path, told: Sequence[Row]) -> None:
+    """Write as CSV what the task says of each row and the answer to it."""
     from afina.train.atomic import write_text
 
-    lines = [
-        {name: cell(value) for name, value in task.line(row, answer).items()}
-        for row, answer in zip(rows, answers, strict=True)
-    ]
+    lines = [{name: cell(value) for name, value in line.items()} for line in told]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
+    writer.writerows(lines)
     write_text(file, text.getvalue())
 
 

@@ -12,6 +12,8 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.settings import Settings, flag
 
+GROUP = "group"  # the field of a cleaned row that holds its value in the column to group by
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -22,22 +24,97 @@ class Prepared:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Folded:
+    """All rows, and for each fold what a run on the others is made of: its test part is the fold.
+
+    `task` learnt its labels from all rows; the answers of the folds' own tasks are restated in its terms.
+    """
+
+    task: Task
+    rows: list[Row]
+    places: list[int]
+    parts: list[Prepared]
+    notes: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """What names the rows and how they are divided."""
+        from afina.data.split import fingerprint
+
+        return fingerprint(*(part.splits.test for part in self.parts))
+
+    def in_order(self, by_fold: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return what there is of each row of each fold in the order of `rows`."""
+        each = [iter(values) for values in by_fold]
+        return [next(each[fold]) for fold in self.places]
+
+
 def prepare(
-    task: Task, data: str, validation: str | None, test: str | None, *, seed: int, offline: bool = False
-) -> Prepared:
-    """Read, choose columns, clean, split and check; InputError before anything is loaded or written."""
+    task: Task, data: str, validation: str | None, test: str | None,
+    *, seed: int, offline: bool = False, group_by: str | None = None, folds: int = 0, fold: int | None = None,
+) -> Prepared:  # fmt: skip
+    """Read, choose columns, clean, split and check; InputError before anything is loaded or written.
+
+    Rows with the same value in the column `group_by` lie on one side. Of `folds` the test part is the one `fold`.
+    """
+    from afina.data.split import split
+
+    if folds and fold is not None:
+        folded = prepare_folds(task, data, folds, seed=seed, offline=offline, group_by=group_by)
+        mine = folded.parts[fold]
+        return Prepared(mine.task, mine.splits, folded.notes + mine.notes)
+    task, (train, *others), notes = _gather(task, data, validation, test, group_by, offline=offline)
+    splits = split(train or [], others[0], others[1], **_rules(task, group_by), seed=seed)
+    task.check(splits)
+    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
+
+
+def prepare_folds(
+    task: Task, data: str, k: int, *, seed: int, offline: bool = False, group_by: str | None = None
+) -> Folded:
+    """Read, choose columns, clean, divide into `k` folds and check each; InputError before anything is written."""
+    from afina.data.split import folds, split
+
+    task, (found, *_others), notes = _gather(task, data, None, None, group_by, offline=offline, whole=True)
+    rows, rules = found or [], _rules(task, group_by)
+    places, more = folds(rows, k, **rules, labels=task.counted, seed=seed)
+    parts = []
+    for fold in range(k):
+        rest, test = (
+            [row for row, at in zip(rows, places, strict=True) if (at == fold) is mine]
+            for mine in (False, True)
+        )
+        try:
+            splits = split(rest, None, test, **rules, seed=seed)
+            task.check(splits)
+        except InputError as error:
+            sentence = _("With the rows of fold {fold} as the test part: {error}")
+            raise InputError(sentence.format(fold=fold, error=error)) from None
+        parts.append(Prepared(task.learn(splits.train), splits, task.warn(splits)))
+    return Folded(task.learn(rows), rows, places, parts, notes + more)
+
+
+def _gather(
+    task: Task, data: str, validation: str | None, test: str | None, group_by: str | None,
+    *, offline: bool, whole: bool = False,
+) -> tuple[Task, list[list[Row] | None], list[str]]:  # fmt: skip
+    """Return the task with its columns, the clean rows of each part as given, and notes; `whole`: all are one part."""
     from afina.data.read import read
-    from afina.data.split import by_column, split, split_column
+    from afina.data.split import by_column, split_column
 
     table = read(data, offline=offline)
     asked = task
     task = task.choose_columns(table)
     notes = [*table.notes, *guessed(asked, task)]
     parts: list[list[Row] | None] = [table.rows, None, None]
-    if validation is None and test is None:
+    if validation is None and test is None and not whole:
         parts = list(by_column(table) or parts)
     elif column := split_column(table):
-        notes.append(_("Column '{column}' is not used to split: the parts are files.").format(column=column))
+        sentence = _("Column '{column}' is not used to split: the parts are files.")
+        if whole:
+            sentence = _("Column '{column}' is not used to split: every row is in a fold.")
+        notes.append(sentence.format(column=column))
     others: dict[int, Table] = {}
     for place, file in ((1, validation), (2, test)):
         if file is not None:
@@ -46,19 +123,27 @@ def prepare(
             _same_columns(task, table, others[place], file)
             parts[place] = others[place].rows
     tables = [table, others.get(1, table), others.get(2, table)]
+    for source in tables:
+        if group_by is not None and group_by not in source.columns:
+            sentence = _("{file} has no column '{column}' to group by. Its columns: {all}.")
+            columns = ", ".join(source.columns)
+            raise InputError(sentence.format(file=source.source, column=group_by, all=columns))
     cleaned = [
-        None if part is None else clean(task, part, source, notes)
+        None if part is None else clean(task, part, source, notes, group_by)
         for part, source in zip(parts, tables, strict=True)
     ]
     for part, file in ((cleaned[1], validation), (cleaned[2], test)):
         if file is not None and not part:
             raise InputError(nothing_usable(task, file))
-    splits = split(
-        cleaned[0] or [], cleaned[1], cleaned[2],
-        key=task.key, group=task.group, strata=task.strata, together=task.together, seed=seed,
-    )  # fmt: skip
-    task.check(splits)
-    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
+    return task, cleaned, notes
+
+
+def _rules(task: Task, group_by: str | None) -> dict[str, Any]:
+    """Return what a draw keeps in proportion, and what it does not part."""
+    bond = (lambda row: row[GROUP]) if group_by else None
+    return {
+        "key": task.key, "group": task.group, "strata": task.strata, "together": task.together, "bond": bond,
+    }  # fmt: skip
 
 
 def guessed(asked: Task, task: Task) -> list[str]:
@@ -79,20 +164,26 @@ def taken(column: str, role: str) -> str:
     )
 
 
-def clean(task: Task, rows: Sequence[Row], table: Table, notes: list[str]) -> list[Row]:
-    """Return the rows the task can use, and note how many it cannot; `table` is where they come from."""
-    from afina.data.columns import listed
+def clean(
+    task: Task, rows: Sequence[Row], table: Table, notes: list[str], group_by: str | None = None
+) -> list[Row]:
+    """Return the rows the task can use, and note how many it cannot; `table` is where they come from.
+
+    With `group_by` they hold the value of that column too, under `group`, None where the cell is blank.
+    """
+    from afina.data.columns import label_text, listed
 
     kept = []
     for row in rows:
         try:
             cleaned = task.clean(row)
+            group = {GROUP: label_text(row[group_by])} if group_by else {}
         except InputError as error:
             number = next(n for n, other in enumerate(table.rows, 1) if other is row)
             sentence = _("{source}, row {number}: {error}")
             raise InputError(sentence.format(source=table.source, number=number, error=error)) from None
         if cleaned is not None:
-            kept.append(cleaned)
+            kept.append(cleaned | group)
     if len(kept) < len(rows):
         columns = listed(needed(task), _("or"))
         notes.append(

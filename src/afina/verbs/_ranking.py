@@ -25,7 +25,7 @@ class Told(NamedTuple):
 
 
 def table(
-    done: Sequence[Done], task: Task, train: Sequence[Row], rows: Sequence[Row], tokenizer: Any
+    done: Sequence[Done], task: Task, rivals: Mapping[str, Sequence[Any]], rows: Sequence[Row]
 ) -> tuple[list[Line], list[Line]]:
     """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
     lines: dict[str, Line] = {}
@@ -40,7 +40,7 @@ def table(
     first = next((told[0] for told in answers.values() if told), None)
     tuned = first.task if first else task
     main = next(iter(tuned.score(first.answers, rows).values)) if first else None
-    for name, found in task.baselines(train, rows, tokenizer).items():
+    for name, found in rivals.items():
         if main and main not in tuned.score(found, rows).values:
             continue  # it writes but gives tokens no probability, so it has no place in a ranking by loss
         lines[name] = _line([]) | {"method": name}

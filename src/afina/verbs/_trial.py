@@ -29,7 +29,8 @@ def main(folder: Path) -> int:
     from afina.train.track import peak_memory_mb
 
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
-    rows = json.loads((folder.parent / ROWS).read_text(encoding="utf-8"))
+    by_fold = json.loads((folder.parent / ROWS).read_text(encoding="utf-8"))
+    rows = by_fold[asked["settings"].get("fold", 0)]
     shown = asked["settings"]["method"] == FEW_SHOT
     answering: Bundle | InContext
     try:
@@ -88,6 +89,7 @@ def _shown(asked: dict[str, Any], rows: Sequence[Row]) -> tuple["InContext", dic
     prepared = prepare(
         chosen.task, asked["data"], verb.validation, verb.test,
         seed=verb.split_seed, offline=chosen.common.offline,
+        group_by=verb.group_by, folds=verb.folds, fold=verb.fold,
     )  # fmt: skip
     decoder = InContext(find(verb.model), prepared.task, prepared.splits.train, rows, SHOTS, verb.seed)
     return decoder, {"saved_mb": None, "forgetting": None, "notes": decoder.notes}

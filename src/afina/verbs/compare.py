@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from afina.core import Task
+from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.models.find import writes
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _forgetting, _ranking, _trials
+from afina.verbs import _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
-from afina.verbs._prepare import prepare
+from afina.verbs._prepare import Folded, prepare, prepare_folds
 from afina.verbs._settings import begin, from_file, model_for
 from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
@@ -53,6 +53,13 @@ class Compare(Training):
     )
     validation: str | None = setting(None, N_("File with the validation rows."))
     test: str | None = setting(None, N_("File with the test rows."))
+    group_by: str | None = setting(
+        None,
+        N_("Column whose rows of one value (author, patient, document) stay on one side of every split."),
+    )
+    folds: int = setting(
+        0, N_("Train so many models, each row scored by the one that has not seen it (0: one model)."), ge=0
+    )
     output_dir: str | None = setting(
         None, N_("Folder of the comparison (default: runs/<file name>-compare).")
     )
@@ -82,9 +89,31 @@ class Chosen(NamedTuple):
         return self.verb.model_dump(mode="json", exclude=PASSING) | self.knobs
 
     @property
+    def folds(self) -> list[int | None]:
+        """The folds that are trained, None in place of one where there are none."""
+        return [*range(self.verb.folds)] or [None]
+
+    @property
     def several(self) -> bool:
         """Whether a run must say which model it is of."""
         return len(self.models) > 1
+
+
+class Scored(NamedTuple):
+    """The rows that every method is scored on, all and `by_fold` (one list where there are no folds), and whose task."""
+
+    task: Task
+    part: str
+    rows: list[Row]
+    by_fold: list[list[Row]]
+    fingerprint: str
+    notes: list[str]
+    rivals: Callable[[Any], dict[str, list[Any]]]
+    folded: Folded | None
+
+    def whole(self, done: list[_trials.Done]) -> list[_trials.Done]:
+        """Return what came of the runs, those of the folds of one method, model and seed as one."""
+        return _folds.merged(done, self.folded) if self.folded else done
 
 
 def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
@@ -112,53 +141,54 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
     until = began + seconds(verb.budget) if verb.budget else None
-    prepared = prepare(
-        chosen.task, data, verb.validation, verb.test, seed=verb.seed, offline=chosen.common.offline
-    )
-    parts = prepared.splits
-    part, rows = ("test", parts.test) if parts.test else ("validation", parts.validation)
+    scored = _scored(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
     facts = machine.recorded() | {
-        "rows": parts.fingerprint,
+        "rows": scored.fingerprint,
         "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
     }
     write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
     (place / RUNS).mkdir(exist_ok=True)
-    folder.write_json(place / RUNS / ROWS, rows)
+    folder.write_json(place / RUNS / ROWS, scored.by_fold)
     before = {name: _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
     tell = partial(say, quiet=quiet)
-    for sentence in prepared.notes:
+    for sentence in [*scored.notes, *(_cost(chosen) if verb.folds else [])]:
         tell(sentence)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
         workers=verb.workers, until=until, tell=tell,
     )  # fmt: skip
-    tuned = _tune(chosen, prepared.task.direction, carry_out) if verb.tune == "small" else {}
+    tuned = _tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else {}
     done = carry_out(
         [
             _trials.trial(
-                method, model, verb.seed + i, own | tuned.get((method, model), {}), several=chosen.several
+                method, model, verb.seed + i, own | tuned.get((method, model, fold), {}),
+                several=chosen.several, fold=fold,
             )
             for i in range(verb.seeds)  # seed by seed: a budget that ends early leaves every method its share
             for model in chosen.models
-            for method, own in {**chosen.methods, **_baselines(prepared.task, chosen.models[model])}.items()
+            for method, own in {**chosen.methods, **_baselines(scored.task, chosen.models[model])}.items()
+            for fold in chosen.folds
         ]
-    )
-    lines, tests = _ranking.table(
-        done, prepared.task, parts.train, rows, load_tokenizer(next(iter(chosen.models.values())))
-    )
+    )  # fmt: skip
+    rivals = scored.rivals(load_tokenizer(next(iter(chosen.models.values()))))
+    lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows)
+    if not verb.folds and scored.part == "test":
+        for sentence in _folds.suggested(len(scored.rows)):
+            tell(sentence)
     result = {
         "run": str(place),
         "task": verb.task,
-        "task_settings": prepared.task.model_dump(mode="json"),
-        "part": part,
-        "direction": prepared.task.direction,
+        "task_settings": scored.task.model_dump(mode="json"),
+        "part": scored.part,
+        "folds": verb.folds,
+        "direction": scored.task.direction,
         "rows": lines,
         "tests": tests,
         "recommendation": _ranking.recommend(
-            lines, tests, verb.model_dump(), prepared.task.direction, prepared.task.about()
+            lines, tests, verb.model_dump(), scored.task.direction, scored.task.about()
         ),
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -180,11 +210,13 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
     for cls, values in zip(classes, method_knobs, strict=True):
         cls.of(values)  # a wrong knob is found before the first run
     verb = Compare.of(own)
+    _folds.refuse(verb)
     verb = verb.replace(models=model_for(verb.task, verb.models))
     models = {name: find_model(name, offline=bool(common.get("offline"))) for name in verb.models.split(",")}
     alike = (
         {name: own[name] for name in Training.model_fields if name in own}
         | {"task": verb.task, "validation": verb.validation, "test": verb.test, "split_seed": verb.seed}
+        | {"folds": verb.folds, "group_by": verb.group_by}
         | task_knobs
         | common
         | {"quiet": True}
@@ -216,6 +248,37 @@ def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:
     return {name: {} for name in _trials.BASELINES if asked or name != FEW_SHOT}
 
 
+def _scored(data: str, chosen: Chosen) -> Scored:
+    """Read and divide the rows; InputError before anything is written."""
+    verb = chosen.verb
+    how: dict[str, Any] = {
+        "seed": verb.seed,
+        "offline": chosen.common.offline,
+        "group_by": verb.group_by,
+    }
+    if verb.folds:
+        folded = prepare_folds(chosen.task, data, verb.folds, **how)
+        by_fold = [each.splits.test for each in folded.parts]
+        return Scored(
+            folded.task, _folds.FOLDS, folded.rows, by_fold, folded.fingerprint, folded.notes,
+            partial(_folds.rivals, folded), folded,
+        )  # fmt: skip
+    prepared = prepare(chosen.task, data, verb.validation, verb.test, **how)
+    task, splits = prepared.task, prepared.splits
+    part, rows = ("test", splits.test) if splits.test else ("validation", splits.validation)
+    rivals = partial(task.baselines, splits.train, rows)
+    return Scored(task, part, rows, [rows], splits.fingerprint, prepared.notes, rivals, None)
+
+
+def _cost(chosen: Chosen) -> list[str]:
+    """Say how many runs the folds make of it."""
+    ways, folds = len(chosen.models) * (len(chosen.methods) + 1), chosen.verb.folds
+    runs = ways * chosen.verb.seeds * folds
+    if chosen.verb.tune == "small":
+        runs += len(chosen.models) * len(chosen.methods) * len(_trials.FACTORS) * folds
+    return [_("{n} runs will be made: {folds} for each method, model and seed.").format(n=runs, folds=folds)]
+
+
 def _place(output_dir: str | None, data: str) -> Path:
     from afina.train import folder
 
@@ -243,11 +306,14 @@ def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, di
 
 def _tune(
     chosen: Chosen, direction: int, carry_out: Callable[[list[_trials.Trial]], list[_trials.Done]]
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the best of three learning rates for each method and model, by the validation score of one seed."""
+) -> dict[tuple[str, str, int | None], dict[str, Any]]:
+    """Return the best of three learning rates for each method, model and fold, by one seed's validation score.
+
+    A fold has a rate of its own, for the validation rows of the others are rows that it is scored on.
+    """
     from afina.models.load import load_config
 
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    found: dict[tuple[str, str, int | None], tuple[float, float]] = {}
     wanted = []
     for model, source in chosen.models.items():
         width = load_config(source).hidden_size
@@ -256,14 +322,15 @@ def _tune(
             wanted += [
                 _trials.trial(
                     method, model, chosen.verb.seed, own | {"learning_rate": factor * preset},
-                    several=chosen.several, mark=f"rate-{factor:g}",
+                    several=chosen.several, mark=f"rate-{factor:g}", fold=fold,
                 )
                 for factor in _trials.FACTORS
+                for fold in chosen.folds
             ]  # fmt: skip
     for done in carry_out(wanted):
         if done.result:
             score = next(iter(done.result["scores"]["validation"].values()))["value"] * direction
-            key = (done.trial.method, done.trial.model)
+            key = (done.trial.method, done.trial.model, done.trial.settings.get("fold"))
             found[key] = max(found.get(key, (-math.inf, 0.0)), (score, done.trial.settings["learning_rate"]))
     return {key: {"learning_rate": rate} for key, (_score, rate) in found.items()}
 

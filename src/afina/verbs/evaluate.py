@@ -196,7 +196,8 @@ def _training_rows(run: Any, task: Task) -> Sequence[Row]:
     try:
         prepared = prepare(
             task.asked(), settings["data"], settings.get("validation"), settings.get("test"),
-            seed=settings.get("split_seed", settings["seed"]), offline=True,
+            seed=settings.get("split_seed", settings["seed"]), offline=True, group_by=settings.get("group_by"),
+            folds=settings.get("folds", 0), fold=settings.get("fold"),
         )  # fmt: skip
     except InputError:
         return []

@@ -18,9 +18,10 @@ from afina.verbs._describe import (
     summary,
     trained_weights,
 )
+from afina.verbs._folds import FOLDS, pool, refuse, suggested
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure, unread
-from afina.verbs._prepare import Prepared, lengths, prepare
+from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
 from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ class Finetune(Training):
     split_seed: int | None = setting(
         None, N_("Seed of the split alone (default: --seed)."), ge=0, le=2**32 - 1
     )
+    group_by: str | None = setting(
+        None,
+        N_("Column whose rows of one value (author, patient, document) stay on one side of every split."),
+    )
+    folds: int = setting(
+        0, N_("Train so many models, each row scored by the one that has not seen it (0: one model)."), ge=0
+    )
+    fold: int | None = setting(
+        None, N_("Train only this one of --folds, counted from 0, and score its rows."), ge=0
+    )
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
@@ -73,8 +84,9 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
     the run; with `dry_run=True` nothing is trained or written, and the keys of a run's result are returned, with
-    None for what only training can tell. Raises InputError before anything is written where the data or a setting
-    is wrong, and Interrupted when stopped: `resume=True` goes on.
+    None for what only training can tell. With `folds=k` the run is one of k runs, whose answers to the rows that each
+    has not seen are scored together, under `folds`; it has no model of its own. Raises InputError before anything is
+    written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
     begin(settings)
@@ -94,17 +106,92 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
                 "Method '{method}' keeps only what it adds to a model's weights, so it cannot go with --random-weights."
             ).format(method=chosen.verb.method)
         )
+    refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
+    rows: dict[str, Any] = {
+        "seed": chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed,
+        "offline": chosen.common.offline,
+        "group_by": chosen.verb.group_by,
+    }
+    if chosen.verb.folds and chosen.verb.fold is None:
+        folded = prepare_folds(chosen.task, data, chosen.verb.folds, **rows)
+        _unchanged(folded.fingerprint, folded.notes, chosen, recorded)
+        return _train_folds(data, chosen, folded, source, run, recorded, began)
     prepared = prepare(
-        chosen.task, data, chosen.verb.validation, chosen.verb.test,
-        seed=chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed, offline=chosen.common.offline,
+        chosen.task, data, chosen.verb.validation, chosen.verb.test, **rows,
+        folds=chosen.verb.folds, fold=chosen.verb.fold,
     )  # fmt: skip
-    if recorded.get("data", prepared.splits.fingerprint) != prepared.splits.fingerprint:
-        changed = _("The data is not the data of the run: its rows have changed.")
-        if chosen.verb.resume:
-            raise InputError(changed + " " + _("Start anew with --overwrite."))
-        prepared.notes.append(changed)
+    _unchanged(prepared.splits.fingerprint, prepared.notes, chosen, recorded)
     return _train(data, chosen, prepared, source, run, recorded, began)
+
+
+def _unchanged(fingerprint: str, notes: list[str], chosen: Chosen, recorded: dict[str, Any]) -> None:
+    """Note that the rows are not those of the run; InputError where it is to go on."""
+    if recorded.get("data", fingerprint) == fingerprint:
+        return
+    changed = _("The data is not the data of the run: its rows have changed.")
+    if chosen.verb.resume:
+        raise InputError(changed + " " + _("Start anew with --overwrite."))
+    notes.append(changed)
+
+
+def _train_folds(
+    data: str,
+    chosen: Chosen,
+    folded: Folded,
+    source: Path,
+    run: Path,
+    recorded: dict[str, Any],
+    began: float,
+) -> "Run | Any":
+    """Train a run a fold, those that are not finished yet, and score them as one."""
+    import torch
+
+    from afina.report import finetune as report
+    from afina.train import folder, machine
+    from afina.train.bundle import Base
+    from afina.train.run import Run, write_settings
+    from afina.train.track import say
+
+    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
+    verb, _tokenizer = _resolved(chosen, source, folded.parts[0])  # all folds train alike
+    accelerator = machine.accelerator(verb.precision)
+    tell = partial(say, quiet=chosen.common.quiet or not accelerator.is_main_process)
+    sizes = [len(part.splits.test) for part in folded.parts]
+    for sentence in folded.notes:
+        tell(sentence)
+    tell(
+        _("{k} folds of {least} to {most} rows: {k} models, each scored on the rows of its fold.").format(
+            k=len(sizes), least=min(sizes), most=max(sizes)
+        )
+    )
+    first = chosen._replace(verb=verb.replace(fold=0))
+    if verb.dry_run:
+        return _train(data, first, folded.parts[0], source, run, recorded, began)
+    begun = [folder.is_run(run / FOLDS / str(fold)) for fold in range(len(sizes))]
+    if accelerator.is_main_process:
+        folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
+        facts = machine.recorded() | {
+            "data": folded.fingerprint,
+            "model": Base.of(verb.model, source).sha256,
+        }
+        kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
+        write_settings(run / "run.toml", {"data": data} | kept, facts)
+    for fold, part in enumerate(folded.parts):
+        place = run / FOLDS / str(fold)
+        if verb.resume and (place / "scores.json").is_file():
+            continue
+        tell(_("Fold {fold}:").format(fold=fold))
+        own = verb.replace(fold=fold, resume=verb.resume and begun[fold], overwrite=False)
+        _train(data, chosen._replace(verb=own), part, source, place, recorded, time.perf_counter())
+    if accelerator.is_main_process:
+        result = pool(run, folded)
+        for sentence in unread(result):
+            tell(sentence)
+        folder.write_json(run / "scores.json", result)
+        report.write(run)
+    accelerator.wait_for_everyone()
+    return Run(run)
 
 
 def _train(
@@ -120,7 +207,7 @@ def _train(
     import torch
 
     from afina.batching.plan import Plan, batches
-    from afina.models.load import load, load_config, load_tokenizer, longest
+    from afina.models.load import load
     from afina.report import card
     from afina.report import finetune as report
     from afina.train import folder, machine
@@ -134,15 +221,7 @@ def _train(
 
     task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
-    tokenizer, config = load_tokenizer(source), load_config(source, task.config())
-    limit = longest(config, tokenizer)
-    if (chosen.verb.max_length or 0) > limit:
-        raise InputError(
-            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
-                length=chosen.verb.max_length, most=limit
-            )
-        )
-    verb = resolve(chosen, config.hidden_size, len(splits.train), limit)
+    verb, tokenizer = _resolved(chosen, source, prepared)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
     every = [*splits.train, *splits.validation, *splits.test]
@@ -218,7 +297,7 @@ def _train(
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
         found = measure(best, splits, run)
-        for sentence in unread(found):
+        for sentence in unread(found) + ([] if verb.folds else suggested(len(splits.test))):
             say(sentence, quiet)
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
@@ -268,6 +347,21 @@ def _not_run(
         "trained_weights": trained,
         "peak_memory_mb": None,
     }  # fmt: skip
+
+
+def _resolved(chosen: Chosen, source: Path, prepared: Prepared) -> tuple[Resolved, Any]:
+    """Return the settings with every open one decided, and the tokenizer; InputError where rows may not be so long."""
+    from afina.models.load import load_config, load_tokenizer, longest
+
+    tokenizer, config = load_tokenizer(source), load_config(source, prepared.task.config())
+    limit = longest(config, tokenizer)
+    if (chosen.verb.max_length or 0) > limit:
+        raise InputError(
+            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                length=chosen.verb.max_length, most=limit
+            )
+        )
+    return resolve(chosen, config.hidden_size, len(prepared.splits.train), limit), tokenizer
 
 
 def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
