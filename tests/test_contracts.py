@@ -187,7 +187,7 @@ def two_processes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     # What counts are the files: the exit code of gloo says little.
