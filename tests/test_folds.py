@@ -13,6 +13,7 @@ import pytest
 
 import afina
 import toy
+import toys
 from afina.core import Row, Table, Task
 from afina.data.split import folds
 from afina.errors import InputError, Interrupted
@@ -403,6 +404,40 @@ def test_the_folds_of_a_seed_are_one_line_and_none_without_all_of_them() -> None
     assert first.measured and first.measured["answers"] == ["0", "1", "2", "3"]
     assert first.result and first.result["peak_memory_mb"] == 11.0
     assert second.measured is None and second.error == "lost" and second.trial.seed == 1
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    return toys.build(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name for name in known("tasks") if name != "masked_lm"]
+)  # it is pre-training's
+def test_every_task_scores_its_folds_as_each_fold_scored_itself(
+    models: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from afina.train.bundle import Bundle
+
+    monkeypatch.chdir(tmp_path)
+    kind = find("tasks", name)
+    lines = [json.dumps(row, ensure_ascii=False) for row in kind.toy()]
+    Path("toy.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    run = afina.finetune(
+        "toy.jsonl", task=name, model=models / toys.FOLDERS.get(kind.head, ""), max_steps=2, max_length=32,
+        folds=2, quiet=True,
+    )  # fmt: skip
+    folded = prepare_folds(kind(), "toy.jsonl", 2, seed=0)
+    assert run.scores["folds"] and all(score["n"] for score in run.scores["folds"].values())
+    for fold, part in enumerate(folded.parts):
+        bundle = Bundle.load(run.path / "folds" / str(fold) / "best")
+        again = bundle.task.restate(bundle.answers(part.splits.test), folded.task)
+        found = folded.task.score(again, part.splits.test).values
+        own = afina.Run(run.path / "folds" / str(fold)).scores["test"]
+        assert {name: score.value for name, score in found.items()} == pytest.approx(
+            {name: score["value"] for name, score in own.items()}
+        )
 
 
 @pytest.mark.slow
