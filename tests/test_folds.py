@@ -296,10 +296,11 @@ def test_there_is_no_model_of_all_folds_and_it_is_said(afina_: Command) -> None:
 
 
 def test_a_fold_alone_is_the_fold_of_the_whole(afina_: Command) -> None:
-    said = afina_(
-        "finetune", "runs/toy/run.toml", "--fold", "1", "--output-dir", "alone", "--json", "--quiet"
-    )
+    words = ("--model", "tiny", "--max-steps", "3", "--folds", "3", "--fold", "1", "--output-dir", "alone")
+    said = afina_("finetune", "toy.csv", *words, "--json", "--quiet")
     assert said.code == 0 and said.json["scores"]["test"]
+    whole, alone = afina.Run("runs/toy/folds/1"), afina.Run("alone")
+    assert alone.settings == whole.settings and alone.recorded == whole.recorded
     assert toy.weights(Path("alone")) == toy.weights(Path("runs/toy/folds/1"))
     assert toy.steps(Path("alone")) == toy.steps(Path("runs/toy/folds/1"))
 

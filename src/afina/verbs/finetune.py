@@ -149,12 +149,13 @@ def _train_folds(
 
     from afina.report import finetune as report
     from afina.train import folder, machine
+    from afina.train.atomic import cannot_write
     from afina.train.bundle import Base
     from afina.train.run import Run, write_settings
     from afina.train.track import say
 
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
-    verb, _tokenizer = _resolved(chosen, source, folded.parts[0])  # all folds train alike
+    verb, _tokenizer = _resolved(chosen, source, folded.parts[0])
     accelerator = machine.accelerator(verb.precision)
     tell = partial(say, quiet=chosen.common.quiet or not accelerator.is_main_process)
     sizes = [len(part.splits.test) for part in folded.parts]
@@ -189,7 +190,10 @@ def _train_folds(
         for sentence in unread(result):
             tell(sentence)
         folder.write_json(run / "scores.json", result)
-        report.write(run)
+        try:
+            report.write(run)
+        except OSError as error:
+            raise cannot_write(run, error) from None
     accelerator.wait_for_everyone()
     return Run(run)
 
@@ -351,6 +355,7 @@ def _not_run(
 
 def _resolved(chosen: Chosen, source: Path, prepared: Prepared) -> tuple[Resolved, Any]:
     """Return the settings with every open one decided, and the tokenizer; InputError where rows may not be so long."""
+    from afina.data.split import SHARE
     from afina.models.load import load_config, load_tokenizer, longest
 
     tokenizer, config = load_tokenizer(source), load_config(source, prepared.task.config())
@@ -361,7 +366,12 @@ def _resolved(chosen: Chosen, source: Path, prepared: Prepared) -> tuple[Resolve
                 length=chosen.verb.max_length, most=limit
             )
         )
-    return resolve(chosen, config.hidden_size, len(prepared.splits.train), limit), tokenizer
+    parts = prepared.splits
+    rows = len(parts.train)
+    if k := chosen.verb.folds:  # within a few rows the same in each, and all are to train alike
+        every = rows + len(parts.validation) + len(parts.test)
+        rows = round(every * (1 - 1 / k) * (1 - SHARE))
+    return resolve(chosen, config.hidden_size, rows, limit), tokenizer
 
 
 def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
