@@ -9,6 +9,7 @@ from typing import Any
 from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
+from afina.verbs import _forgetting
 from afina.verbs._measure import compare, write_predictions
 from afina.verbs._prepare import Folded
 from afina.verbs._trials import Done
@@ -135,16 +136,24 @@ def _merged(group: Sequence[Done], folded: Folded) -> Done:
         results[0]
         | {
             "peak_memory_mb": max(each["peak_memory_mb"] for each in results),
-            "seconds": {"train": median(each["seconds"]["train"] for each in results)},
+            "seconds": {"train": _middle([each["seconds"]["train"] for each in results])},
         },
         {
-            "saved_mb": median(each["saved_mb"] for each in measured),
+            "saved_mb": _middle([each["saved_mb"] for each in measured]),
             "latency_ms": median(each["latency_ms"] for each in measured),
             "answers": restated(folded, tasks, [each["answers"] for each in measured]),
             "task_settings": folded.task.model_dump(mode="json"),
+            "forgetting": _forgetting.typical([each["forgetting"] for each in measured]),
+            "notes": [note for each in measured for note in each.get("notes", [])],
         },
         None,
     )
+
+
+def _middle(found: Sequence[float | None]) -> float | None:
+    """Return the median of what there is: a decoder that is only asked has trained and saved nothing."""
+    known = [each for each in found if each is not None]
+    return median(known) if known else None
 
 
 def _rate(results: Sequence[Mapping[str, Any]], name: str) -> float:

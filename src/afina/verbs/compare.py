@@ -272,7 +272,10 @@ def _scored(data: str, chosen: Chosen) -> Scored:
 
 def _cost(chosen: Chosen) -> list[str]:
     """Say how many runs the folds make of it."""
-    ways, folds = len(chosen.models) * (len(chosen.methods) + 1), chosen.verb.folds
+    ways = sum(
+        len(chosen.methods) + len(_baselines(chosen.task, source)) for source in chosen.models.values()
+    )
+    folds = chosen.verb.folds
     runs = ways * chosen.verb.seeds * folds
     if chosen.verb.tune == "small":
         runs += len(chosen.models) * len(chosen.methods) * len(_trials.FACTORS) * folds
