@@ -34,7 +34,7 @@ def finetune(result: dict[str, Any]) -> None:
     if "folds" in result["scores"]:
         print(
             _(
-                "The folds leave no model to use. This trains one, on 70 % of the rows: "
+                "The folds leave no model to use. This trains one, on 70 %\u00a0of the rows: "
                 "afina finetune {path}/run.toml --folds 0"
             ).format(path=result["run"])
         )
