@@ -407,6 +407,28 @@ def test_the_folds_of_a_seed_are_one_line_and_none_without_all_of_them() -> None
     assert second.measured is None and second.error == "lost" and second.trial.seed == 1
 
 
+def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from afina.verbs.compare import _cost, _tune, choose
+
+    monkeypatch.chdir(done)
+    chosen = choose({"methods": "full", "models": "tiny", "folds": 2, "tune": "small"})
+    preset = 5e-4
+    best = {0: 3 * preset, 1: 0.3 * preset}  # what the validation rows of each fold like best
+
+    def carried_out(trials: Sequence[Any]) -> list[Done]:
+        assert len({each.name for each in trials}) == len(trials) == 6
+        assert all(each.settings["fold"] == int(each.name[-1]) for each in trials)
+        return [
+            Done(each, {"scores": {"validation": {"macro_f1": {"value": float(right)}}}}, None, None)
+            for each in trials
+            for right in [each.settings["learning_rate"] == pytest.approx(best[each.settings["fold"]])]
+        ]
+
+    found = _tune(chosen, 1, carried_out)
+    assert {fold: pytest.approx(each["learning_rate"]) for (_m, _n, fold), each in found.items()} == best
+    assert "18 runs" in _cost(chosen)[0]  # two ways, three seeds, two folds, and three rates in each fold
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     return toys.build(tmp_path_factory.mktemp("models"))
