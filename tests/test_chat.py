@@ -72,6 +72,42 @@ def test_only_what_the_assistant_says_is_learnt(name: str, tokenizer: PreTrained
         tokenizer.chat_template = own
 
 
+def test_a_blank_before_a_reply_is_the_reply_s(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokenizers put it into the first word; else a reply of one token would be none. A line's end ends a turn."""
+    own = tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    try:
+        said = [{"role": "user", "content": "¿Hoy?"}, {"role": "assistant", "content": "sí"}]
+        assert learnt(tokenizer, said) == " sí\n"
+        (row,) = Chat().encode([Chat().ask("¿Hoy?")], tokenizer, 64)
+        assert tokenizer.decode(row["prompt"]) == "user: ¿Hoy?\nassistant:"
+        assert set(Chat().stops(tokenizer)) == {
+            tokenizer.eos_token_id,
+            *tokenizer("\n", add_special_tokens=False)["input_ids"],
+        }
+    finally:
+        tokenizer.chat_template = own
+
+
+def test_a_conversation_may_begin_with_the_assistant(tokenizer: PreTrainedTokenizerBase) -> None:
+    greeting = {"role": "assistant", "content": "Hola."}
+    assert learnt(tokenizer, [greeting, *SAID[1:3]]) == "Hola.|Bien 😀, ¿y tú?<|end|>"
+    assert Chat(messages="m").clean({"m": [greeting]}) is None
+    assert Chat(messages="m").clean({"m": [greeting, *SAID[1:3]]}) == {"messages": [greeting, *SAID[1:3]]}
+
+
+def test_of_a_conversation_too_long_the_oldest_turns_go(tokenizer: PreTrainedTokenizerBase) -> None:
+    said = [SAID[0], *SAID[1:3] * 6, {"role": "user", "content": "¿Y hoy?"}]
+    task = Chat(max_new_tokens=10)
+    (row,) = task.encode([task.ask(said)], tokenizer, 64)
+    text = tokenizer.decode(row["prompt"])
+    assert text.startswith("<|endoftext|><|system|>Sé breve.<|end|><|user|>") and len(row["prompt"]) <= 54
+    assert text.endswith("<|user|>¿Y hoy?<|end|><|assistant|>") and text.count("<|user|>") > 1
+
+
 def test_a_template_that_rewrites_earlier_turns_has_them_learnt_from_their_content(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:

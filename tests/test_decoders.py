@@ -24,6 +24,7 @@ from afina.batching.pack import pack
 from afina.models.byte_bpe import train_byte_bpe
 from afina.models.heads import hidden_states, vocabulary
 from afina.models.load import load_tokenizer
+from afina.scoring.language import difference
 from afina.scoring.ngram import Trigram
 from afina.tasks.causal_lm import CausalLm
 from afina.verbs._in_context import Prompts, demonstrations
@@ -133,6 +134,20 @@ def test_the_shares_of_a_trigram_add_up() -> None:
     assert model.loss([1, 2], [False, False]) == (0, 0)
 
 
+def test_a_few_rows_show_no_difference_of_losses() -> None:
+    drawn = np.random.default_rng(3)
+    tokens = np.full(4, 10.0)
+    few = difference(np.full(4, 20.0), 40 + drawn.normal(0, 0.1, 4), tokens)
+    assert few.value == pytest.approx(2, abs=0.05) and few.p == pytest.approx(2 / 16) and not few.shown
+    one = difference(np.array([20.0]), np.array([40.0]), np.array([10.0]))
+    assert (one.low, one.high, one.p) == (-4, 4, 1) and not one.shown
+    many = difference(np.full(40, 20.0), 21 + drawn.normal(0, 1, 40), np.full(40, 10.0))
+    assert many.shown and many.low < 0.1 < many.high
+    found = [difference(*(30 + drawn.normal(0, 3, (2, 25))), np.full(25, 10.0)) for _ in range(300)]
+    assert np.mean([each.low <= 0 <= each.high for each in found]) > 0.92
+    assert np.mean([each.p < 0.05 for each in found]) < 0.08
+
+
 def test_examples_are_balanced_and_the_same_for_a_seed() -> None:
     train = [{"text": f"t{i}", "label": "abc"[min(i // 8, 2)]} for i in range(20)]
     chosen = demonstrations(train, ["a", "b", "c"], 6, 3)
@@ -155,7 +170,7 @@ def test_of_a_prompt_only_the_label_is_scored(tokenizer: PreTrainedTokenizerBase
         assert tokenizer.decode([token for token in following if token != -100]) == f" {label}"
         assert ids[1:] == [b if b != -100 else a for a, b in zip(ids[1:], following, strict=False)]
     short = Prompts(["text"], ["bien", "mal"], shown, tokenizer, 40)
-    assert short.fitting([{"text": "el gato"}]) < 2
+    assert short.fitting({"text": "el gato"}) < 2
     assert all(len(row["windows"][0][0]) <= 40 for row in short.encode({"text": "muy largo " * 40}))
 
 
@@ -197,8 +212,9 @@ def test_a_pipe_is_answered_line_by_line(afina_: Command, monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.stdin", io.StringIO("hola\n\n/new\n¿qué tal?\n"))
     said = afina_("chat", "gpt", "--max-new-tokens", "4", "--json")
     assert said.code == 0, said.err
-    assert [message["role"] for message in said.json] == ["user", "assistant"]
-    assert said.json[0]["content"] == "¿qué tal?" and said.json[1]["content"]
+    assert [message["role"] for message in said.json] == ["user", "assistant"] * 2
+    assert [message["content"] for message in said.json[::2]] == ["hola", "¿qué tal?"]
+    assert all(message["content"] for message in said.json)
 
 
 def test_a_run_that_has_not_learnt_to_converse_is_said(afina_: Command, tmp_path: Path) -> None:
@@ -219,6 +235,72 @@ def test_what_is_learnt_is_shown(afina_: Command, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert said.err.count("what is learnt in ⟦ ⟧:\n<|endoftext|><|user|>") == 3
     assert "<|assistant|>⟦" in said.err and "⟦<|end|>⟧" in said.err
+
+
+@pytest.mark.parametrize(
+    "words", ["finetune train.csv --task causal_lm --max-steps 1", "evaluate {} --few-shot 1", "chat {}"]
+)
+def test_an_encoder_is_no_decoder(words: str, afina_: Command, tmp_path: Path) -> None:
+    toy.model(tmp_path / "tiny")
+    asked = {
+        "finetune": [*words.split(), "--model", "tiny"],
+        "evaluate": ["evaluate", "tiny", "test.csv", "--few-shot", "1", "--train", "train.csv"],
+        "chat": ["chat", "tiny"],
+    }[words.split()[0]]
+    said = afina_(*asked)
+    assert said.code == 2 and "cannot learn to write" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("objective", "model"), [("clm", "tiny"), ("mlm", "gpt")])
+def test_pretraining_goes_on_with_its_own_kind(
+    objective: str, model: str, afina_: Command, tmp_path: Path
+) -> None:
+    toy.model(tmp_path / "tiny")
+    (tmp_path / "text.txt").write_text("\n\n".join(f"El gato {i} duerme. Hoy." for i in range(40)), "utf-8")
+    said = afina_("pretrain", "text.txt", "--objective", objective, "--model", model, "--dry-run")
+    assert said.code == 2 and "cannot go on with --objective" in said.err
+
+
+def test_a_gpt_is_pretrained_and_gone_on_with(afina_: Command, tmp_path: Path) -> None:
+    text = "\n\n".join(f"El gato número {i} duerme en la casa. Mañana viene el perro {i}." for i in range(60))
+    (tmp_path / "text.txt").write_text(text, "utf-8")
+    small = ["--tokens-per-step", "400", "--max-tokens", "2000", "--short-length", "32", "--quiet", "--json"]
+    new = ["--objective", "clm", "--shape", "tiny", "--vocab-size", "300", "--initialisation", "random"]
+    said = afina_("pretrain", "text.txt", *new, *small, "--output-dir", "first")
+    assert said.code == 0, said.err
+    assert set(said.json["losses"]["validation"]) == {"clm"} and said.json["losses"]["validation"]["clm"] < 6
+    said = afina_(
+        "pretrain", "text.txt", "--objective", "clm", "--model", "first", *small, "--output-dir", "second"
+    )
+    assert said.code == 0, said.err
+    assert afina_("finetune", "train.csv", "--task", "causal_lm", "--model", "second", "--dry-run").code == 0
+
+
+def test_rows_of_which_nothing_is_learnt_are_said_before_training(afina_: Command, tmp_path: Path) -> None:
+    rows = [
+        f'{{"prompt": "¿cuánto es {i} más uno y nada más que eso?", "completion": "es"}}' for i in range(20)
+    ]
+    (tmp_path / "chat.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    cut = ["chat.jsonl", "--task", "chat", "--model", "gpt", "--max-length", "12", "--long", "truncate"]
+    said = afina_("finetune", *cut)
+    assert said.code == 2 and "No row of the training part has a token that is learnt" in said.err
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "chat.jsonl").write_text(
+        "\n".join(rows + [f'{{"prompt": "{i}", "completion": "b"}}' for i in range(60)]), "utf-8"
+    )
+    said = afina_("finetune", *cut, "--dry-run")
+    assert said.code == 0 and "have no token that is learnt, and count for nothing" in said.err
+
+
+def test_a_prompt_that_is_cut_is_said(afina_: Command, tmp_path: Path) -> None:
+    run = ["--max-steps", "1", "--output-dir", "run", "--max-new-tokens", "4"]
+    done = afina_("finetune", "train.csv", "--task", "causal_lm", "--model", "gpt", *run)
+    assert done.code == 0, done.err
+    said = afina_("predict", "run", "muy largo " * 40, "--json")
+    assert said.code == 0 and "tokens are not seen" in said.err
+    assert "[transformers]" not in said.err
+    assert "not seen" not in afina_("predict", "run", "corto", "--json").err
 
 
 @pytest.mark.parametrize("method", ["prompt", "prefix"])

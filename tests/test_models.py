@@ -1,5 +1,6 @@
 """`models`: what is on this machine, and one of them as an ordinary Hugging Face folder."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 import toy
 from afina.models.find import EMBEDDED, embedded
-from afina.names import ENCODER
+from afina.names import DECODER, ENCODER
 
 Command = Callable[..., toy.Said]
 SOURCE = EMBEDDED / ENCODER.removeprefix("afina/")
@@ -27,12 +28,17 @@ def test_list(models: Command) -> None:
     assert {"name", "where", "mb", "languages", "license"} <= set(said.json[0])
     here = [model["name"] for model in said.json if model["where"] == "embedded"]
     assert here == embedded()
-    assert ENCODER in here
+    assert {ENCODER, DECODER} == set(here)
     assert all(f"{name}\t" in models("list").out for name in here)
 
 
-def test_the_default_is_small_enough_to_ship() -> None:
-    assert sum(file.stat().st_size for file in SOURCE.iterdir()) <= 16 * 2**20
+@pytest.mark.parametrize(("name", "most"), [(ENCODER, 16), (DECODER, 20)])
+def test_what_ships_is_small_enough(name: str, most: int) -> None:
+    folder = EMBEDDED / name.removeprefix("afina/")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= most * 2**20
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    assert about["languages"] == ["es", "en"] and about["tokens_seen"] > 1e6
+    assert "<|" in (folder / "chat_template.jinja").read_text("utf-8") if name == DECODER else True
 
 
 def test_save_writes_float32_that_plain_transformers_loads(models: Command) -> None:

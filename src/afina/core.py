@@ -362,6 +362,10 @@ class Task(Settings, ABC):
         `tokenizer` is the model's, for a baseline whose figures are in its tokens.
         """
 
+    def like(self, ours: Sequence[Any], theirs: Sequence[Any]) -> Sequence[Any]:
+        """Return a baseline's answers as far as the model has given such answers to the same rows."""
+        return theirs
+
     @abstractmethod
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
         """Return the paired difference of the main metric between two lists of answers to the same rows."""

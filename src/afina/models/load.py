@@ -61,7 +61,8 @@ def load(
     with _quiet():
         try:
             if random_weights:
-                return auto.from_config(settings, dtype=torch.float32, trust_remote_code=False)
+                fresh = auto.from_config(settings, dtype=torch.float32, trust_remote_code=False)
+                return _causal(fresh, head)
             # A head for other labels has another size and is drawn anew; the backbone must fit (see `_whole`).
             renamed = _renamed(auto, settings)
             model, info = auto.from_pretrained(
@@ -77,7 +78,7 @@ def load(
             if renamed:  # transformers would save it under the old names again, and not find them itself
                 kept = [each for each in model._weight_conversions if {*each.source_patterns} - {*renamed}]
                 model._weight_conversions = kept
-            return _whole(model, info, folder)
+            return _causal(_whole(model, info, folder), head)
         except (ValueError, KeyError) as error:
             if own_code := _own_code(folder, error):
                 raise InputError(own_code) from None
@@ -123,6 +124,22 @@ def _renamed(auto: Any, settings: Any) -> dict[str, str] | None:
         return None
     ours, usual = (each[type(settings)].base_model_prefix for each in kinds)
     return None if ours == usual else {rf"^{usual}\.": f"{ours}."}
+
+
+def _causal(model: nn.Module, head: str) -> nn.Module:
+    """Return the model where it does not see what it is to guess: transformers makes a decoder of any encoder."""
+    if head != "AutoModelForCausalLM":
+        return model
+    with torch.inference_mode():
+        first, other = (model.eval()(input_ids=torch.tensor([ids])).logits[0, 0] for ids in ([3, 4], [3, 5]))
+    if torch.allclose(first, other, atol=1e-4):
+        return model
+    raise InputError(
+        _(
+            "A model of the kind '{kind}' reads a text from both sides, so it cannot learn to write. Choose a decoder, "
+            "such as GPT-2 or Llama."
+        ).format(kind=model.config.model_type)  # type: ignore[union-attr]
+    )
 
 
 def _whole(model: nn.Module, info: Mapping[str, Any], folder: Path) -> nn.Module:

@@ -119,6 +119,7 @@ MEANINGS = {
         "the rows (as rouge-score computes it, on words with all their letters)."
     ),
 }
+FEW = 30  # rows; fewer are not spoken of by the hundred
 LOWER = ("loss",)  # is better
 OF_TEXTS = MEANINGS | {
     "exact_match": N_("The share of written texts that are the true one letter for letter, blanks aside.")
@@ -324,7 +325,7 @@ def summary(record: Record) -> list[str]:
         }[record.unit]
         sentences.append(right.format(n=number(100 * accuracy)))
     exact = (record.scores.get("exact_match") or {}).get("value")
-    if exact is not None:
+    if exact is not None and record.scores["exact_match"]["n"] >= FEW:
         of_100 = _("Of 100 such questions it answers about {n} word for word.")
         if record.main in LOWER:
             of_100 = _("Of 100 such texts it writes about {n} letter for letter.")
@@ -369,7 +370,8 @@ def weakest(record: Record, count: int = 3) -> list[str]:
 def example(record: Record) -> str | dict[str, str]:
     """Return what the model may be asked, a text or a row of texts."""
     inputs = record.task.inputs
-    return _("your text") if len(inputs) == 1 else dict.fromkeys(inputs, "…")
+    alone = len(inputs) == 1 or "messages" in inputs  # what a person says stands for a conversation
+    return _("your text") if alone else dict.fromkeys(inputs, "…")
 
 
 def call(record: Record) -> str:

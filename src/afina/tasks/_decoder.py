@@ -43,8 +43,8 @@ class Decoder(Written):
         """Return a cleaned row as tokens, special ones included, and which of them are learnt."""
 
     @abstractmethod
-    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the tokens that the model is to write on from."""
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
+        """Return the tokens that the model is to write on from; of more than `most` the last ones are read."""
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the tokens that end what the model writes."""
@@ -60,20 +60,24 @@ class Decoder(Written):
         room = min(self.max_new_tokens, max_length // 2)
         for number, row in enumerate(rows):
             asked = "asked" in row
-            ids, learnt = ([], []) if asked else self.tokens(row, tokenizer)
-            prompt = self.prompt_ids(row, tokenizer) if asked or self.asks(number, rows) else None
-            if prompt is not None:  # what is written must fit behind it
-                prompt = prompt[room - max_length :]
+            prompt = None
+            try:
+                ids, learnt = ([], []) if asked else self.tokens(row, tokenizer)
+                if asked or self.asks(number, rows):  # what is written must fit behind it
+                    prompt = self.prompt_ids(row, tokenizer, max_length - room)[room - max_length :]
+            except InputError as error:
+                raise InputError(_("Row {number}: {error}").format(number=number + 1, error=error)) from None
             encoded.append(
                 {"windows": self._windows(ids, learnt, max_length), "prompt": prompt, "room": room}
             )
         return encoded
 
     def length(self, row: Row) -> int:
-        return max(1, sum(len(ids) for ids, _next in row["windows"]))
+        return max(1, sum(len(ids) for ids, _next in row["windows"]) or len(row["prompt"] or ()))
 
     def unseen(self, row: Row, whole: int) -> int:
-        return max(0, whole - self.length(row)) if self.long == "truncate" else 0
+        asked = not row["windows"]  # of a prompt the beginning is not read, whatever is done with long texts
+        return max(0, whole - self.length(row)) if asked or self.long == "truncate" else 0
 
     def pieces(self, row: Row) -> list[Row]:
         return [{"windows": [window], "prompt": None} for window in row["windows"]]

@@ -14,7 +14,7 @@ Message = dict[str, str]
 # For tokenizers without a template of their own: signs of ordinary text, so that no new token must be learnt.
 PLAIN = (
     "{{ bos_token if bos_token else '' }}{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}"
+    "{{ '<|' + message['role'] + '|>\n' + message['content'] + (eos_token or '') + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 
@@ -52,21 +52,30 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, ask: 
         ) from None
 
 
+def prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+    """Return the conversation up to where the assistant is to speak, nothing where nobody has spoken yet.
+
+    A blank at its end belongs to the first word of the reply: tokenizers put it there.
+    """
+    return render(tokenizer, messages, ask=True).rstrip(" ") if messages else ""
+
+
 def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoken:
     """Return the rendered conversation with the stretches that the assistant is to learn.
 
-    A turn begins where the template asks for it and ends with its end sign. A template that writes earlier turns
-    another way later (Qwen leaves out what was thought) has them learnt from their content alone.
+    A turn begins where the template asks for it and ends with its end sign. What stands before any question, and a
+    turn that the template writes another way later (Qwen leaves out what was thought), is learnt from its content.
     """
     text, learnt, after = render(tokenizer, messages), [], 0
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, whole = render(tokenizer, messages[:i], ask=True), render(tokenizer, messages[: i + 1])
-        if text.startswith(before) and text.startswith(whole) and len(before) < len(whole):
-            start, end = len(before), len(before) + len(text[len(before) : len(whole)].rstrip())
+        content = message["content"].strip()
+        before, whole = prompt(tokenizer, messages[:i]), render(tokenizer, messages[: i + 1])
+        if before and text.startswith(before) and text.startswith(whole) and content in whole[len(before) :]:
+            start, said = len(before), whole.rindex(content) + len(content)
+            end = said + len(_sign(whole[said:]))
         else:
-            content = message["content"].strip()
             start = text.find(content, after)
             end = start + len(content)
             if start < 0:
@@ -77,7 +86,12 @@ def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoke
 
 
 def end_sign(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what the template writes behind an assistant's turn, without blanks; empty where that is nothing."""
+    """Return what the template writes behind an assistant's turn; empty where that is nothing."""
     said = "¡"
     text = render(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}])
-    return text[text.rindex(said) + len(said) :].strip()
+    return _sign(text[text.rindex(said) + len(said) :])
+
+
+def _sign(behind: str) -> str:
+    """Return what ends a turn, of all that stands behind it: a line's end only where there is nothing else."""
+    return behind.rstrip() or behind[:1]

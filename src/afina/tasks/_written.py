@@ -139,8 +139,17 @@ class Written(Task):
         texts = figures([each["text"] for each in answers], [self.reference(row) for row in rows])
         if not _guesses(answers):
             return Scores(texts)
-        loss = ratio(*(np.array([each[name] for each in answers], float) for name in ("loss", "tokens")))
+        known = [
+            each for each in answers if each["tokens"]
+        ]  # a reply that was cut off leaves nothing to guess
+        loss = ratio(*(np.array([each[name] for each in known], float) for name in ("loss", "tokens")))
         return Scores({"loss": loss, "perplexity": perplexity(loss), **texts})
+
+    def like(self, ours: Sequence[Any], theirs: Sequence[Any]) -> Sequence[Any]:
+        return [
+            their if our["text"] is not None else their | {"text": None}
+            for our, their in zip(ours, theirs, strict=True)
+        ]
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         return "loss", sum(each["loss"] for each in answers) / max(sum(each["tokens"] for each in answers), 1)
@@ -163,7 +172,8 @@ class Written(Task):
 
     def asks(self, number: int, rows: Sequence[Row]) -> bool:
         """Whether row `number` of `rows`, which have gold answers, is also answered in words: some, spread evenly."""
-        return self.samples > 0 and number % max(1, -(-len(rows) // self.samples)) == 0
+        most = min(self.samples, len(rows))
+        return (number + 1) * most // len(rows) > number * most // len(rows)
 
     def _surprise(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss in nats of every token that counts, in the order of `labels`."""

@@ -9,6 +9,7 @@ from afina.core import About, Rival, Row, Table
 from afina.messages import N_
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
+from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,14 +67,14 @@ class CausalLm(Decoder):
         return None
 
     def tokens(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokens:
-        ids = list(tokenizer(row["text"], truncation=False)["input_ids"])
+        ids = list(tokenizer(row["text"], truncation=True, max_length=WHOLE)["input_ids"])
         if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
             ids.append(tokenizer.eos_token_id)
         return ids, [True] * len(ids)
 
-    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
         text = row["text"] if "asked" in row else _half(row["text"])
-        ids = list(tokenizer(text, truncation=False)["input_ids"])
+        ids = list(tokenizer(text, truncation=True, max_length=WHOLE)["input_ids"])
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
         return ids or [int(tokenizer.eos_token_id or tokenizer.pad_token_id)]

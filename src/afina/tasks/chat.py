@@ -10,6 +10,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
+from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +83,8 @@ class Chat(Decoder):
         said = self._headed(said)
         while said and said[-1]["role"] != "assistant":
             said.pop()
-        return {"messages": said} if said else None
+        asked = any(message["role"] not in ("assistant", "system") for message in said)
+        return {"messages": said} if asked else None
 
     def check(self, splits: Splits) -> None:
         if not splits.train:
@@ -108,19 +110,32 @@ class Chat(Decoder):
                     "This model's tokenizer does not say where its tokens stand in a text. Choose another model."
                 )
             )
-        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, truncation=False)
+        found = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=WHOLE
+        )
         marks = [
             any(start >= first and end <= last and end > start for first, last in learnt)
             for start, end in found["offset_mapping"]
         ]
         return list(found["input_ids"]), marks
 
-    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        from afina.tasks._template import render
+    def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
+        """Of a conversation that is too long the oldest turns are left out, those of the system last."""
+        from afina.tasks._template import prompt
 
-        messages = row["messages"] if "asked" in row else row["messages"][:-1]
-        text = render(tokenizer, messages, ask=True)
-        return list(tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+        messages = list(row["messages"] if "asked" in row else row["messages"][:-1])
+        while True:
+            text = prompt(tokenizer, messages)
+            ids = list(
+                tokenizer(text, add_special_tokens=False, truncation=True, max_length=WHOLE)["input_ids"]
+            )
+            old = next((i for i, each in enumerate(messages[:-1]) if each["role"] != "system"), None)
+            if len(ids) <= most or old is None:
+                return ids
+            # With the question goes its answer, since templates want them in turns.
+            del messages[
+                old : old + (2 if messages[old + 1 : -1] and messages[old + 1]["role"] != "user" else 1)
+            ]
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         from afina.tasks._template import end_sign

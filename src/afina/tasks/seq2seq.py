@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from afina.core import About, Batch, Rival, Row, Splits, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._windows import WHOLE
 from afina.tasks._written import IGNORED, Written
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Seq2Seq(Written):
     )
     target: str | None = setting(
         None, N_("Column that holds the text to be written (default: guessed and said).")
+    )
+    long: Literal["truncate"] = setting(
+        "truncate",
+        N_("What becomes of a source or target longer than --max-length tokens: its end is cut off."),
     )
     source_prefix: str | None = setting(
         None,
@@ -118,9 +123,9 @@ class Seq2Seq(Written):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         end = _end(tokenizer)
-        sources = tokenizer([f"{self.source_prefix or ''}{row['source']}" for row in rows], truncation=False)[
-            "input_ids"
-        ]
+        sources = tokenizer(
+            [f"{self.source_prefix or ''}{row['source']}" for row in rows], truncation=True, max_length=WHOLE
+        )["input_ids"]
         encoded = []
         for number, (row, whole) in enumerate(zip(rows, sources, strict=True)):
             ids = _cut(whole, max_length, tokenizer.all_special_ids)
@@ -245,7 +250,7 @@ def _end(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _ended(tokenizer: PreTrainedTokenizerBase, text: str, end: int) -> list[int]:
     """Return a target as tokens with `end` at their end, and there alone: a GPT's tokenizer begins with it."""
-    ids = list(tokenizer(text_target=text, truncation=False)["input_ids"])
+    ids = list(tokenizer(text_target=text, truncation=True, max_length=WHOLE)["input_ids"])
     if ids[:1] == [end]:
         ids = ids[1:]
     return ids if ids[-1:] == [end] else [*ids, end]

@@ -1,7 +1,7 @@
 """What is said of a fine-tuning before and while it runs: its data, its plan, its curves."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afina.core import Row, Splits, Task
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from afina.train.bundle import Bundle
 
 SHOWN = 3  # rows whose tokens are printed
+LONGEST = 8  # tokens of one character
 LISTED = 20  # names at most in one sentence
 WATCHED = (
     1000  # rows of each part at most that are scored in mid-training; the scores at the end are over all rows
@@ -105,6 +106,28 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     return evaluate
 
 
+def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Say how many rows of each part have no token that is learnt; InputError where a part has no other rows."""
+    said = []
+    for part, rows in encoded.items():
+        tokens = [found for row in rows if (found := task.learnt(row)) is not None]
+        empty = sum(not any(known for _token, known in row) for row in tokens)
+        if tokens and empty == len(tokens):
+            raise InputError(
+                _(
+                    "No row of the {part} part has a token that is learnt: the replies lie beyond --max-length, or the "
+                    "model's chat template leaves them out. Look at them with --show-mask --dry-run."
+                ).format(part=part)
+            )
+        if empty:
+            said.append(
+                _("{n} rows of the {part} part have no token that is learnt, and count for nothing.").format(
+                    n=empty, part=part
+                )
+            )
+    return said
+
+
 def forecast_in_words(foretold: Any) -> str:
     """Say how long all steps will take and how much memory."""
     from afina.report.numbers import duration
@@ -121,17 +144,21 @@ def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[st
         tokens = task.learnt(row)
         if tokens is None:
             raise InputError(_("This task learns no tokens of a text, so --show-mask has nothing to show."))
-        text = "".join(
-            f"⟦{_piece(tokenizer, token)}⟧" if known else _piece(tokenizer, token) for token, known in tokens
-        )
+        text = "".join(f"⟦{piece}⟧" if known else piece for piece, known in _pieces(tokenizer, tokens))
         shown.append(_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place) + "\n" + text)
     return shown
 
 
-def _piece(tokenizer: Any, token: int) -> str:
-    """Return one token as text; a part of a character, which is none, as its name."""
-    text = str(tokenizer.decode([token]))
-    return str(tokenizer.convert_ids_to_tokens(token)) if "\ufffd" in text or not text else text
+def _pieces(tokenizer: Any, tokens: Sequence[tuple[int, bool]]) -> Iterator[tuple[str, bool]]:
+    """Yield each token as text; those that only together are a character, as one."""
+    begun: list[int] = []
+    for place, (token, known) in enumerate(tokens):
+        begun.append(token)
+        text = str(tokenizer.decode(begun))
+        last = place + 1 == len(tokens) or tokens[place + 1][1] != known or len(begun) == LONGEST
+        if "\ufffd" not in text or last:
+            yield text or str(tokenizer.convert_ids_to_tokens(token)), known
+            begun = []
 
 
 def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from afina.core import Row
 from afina.errors import InputError
 from afina.messages import _
+from afina.tasks._windows import WHOLE
 
 FEWEST = 1_000_000_000  # weights; smaller models learn next to nothing from examples (Brown et al. 2020, figure 1.2)
 TOKENS = 8192  # that go through the model at once, padding counted
@@ -26,7 +28,7 @@ def demonstrations(rows: Sequence[Row], labels: Sequence[str], k: int, seed: int
         for label in (labels[place] for place in rng.permutation(len(labels))):
             if by_label[label] and len(chosen) < k:
                 chosen.append(by_label[label].pop())
-    return [chosen[place] for place in rng.permutation(len(chosen))]
+    return chosen  # any beginning of it is as balanced as the whole
 
 
 class Prompts:
@@ -50,20 +52,23 @@ class Prompts:
             encoded.append({"windows": [(ids, following)], "prompt": None})
         return encoded
 
-    def fitting(self, rows: Sequence[Row]) -> int:
-        """Leave out examples until the longest of `rows` fits, and return how many are left."""
-        longest = max((self._question(row) for row in rows), key=len)
-        room = self.most - len(self._ids(longest)) - max(map(len, self.answers)) - 1
-        while self.shown and len(self._ids(self._examples())) > room:
-            self.shown.pop()
-        return len(self.shown)
+    def fitting(self, row: Row) -> int:
+        """Return how many of the examples fit beside a row: the first so many, which are balanced too."""
+        room = self.most - 1 - max(map(len, self.answers)) - len(self._ids(self._question(row)))
+        return int(np.searchsorted(self._costs, room, "right"))
+
+    @cached_property
+    def _costs(self) -> np.ndarray:
+        """How many tokens the first one, two … examples take."""
+        return np.cumsum([len(self._ids(self._example(row))) for row in self.shown])
 
     def _before(self, row: Row) -> list[int]:
         begins = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        return [*begins, *self._ids(self._examples() + self._question(row))]
+        examples = "".join(self._example(each) for each in self.shown[: self.fitting(row)])
+        return [*begins, *self._ids(examples + self._question(row))]
 
-    def _examples(self) -> str:
-        return "".join(f"{self._question(row)} {row['label']}\n\n" for row in self.shown)
+    def _example(self, row: Row) -> str:
+        return f"{self._question(row)} {row['label']}\n\n"
 
     def _question(self, row: Row) -> str:
         texts = [(" ".join(row[role].split())) for role in self.inputs]
@@ -71,13 +76,15 @@ class Prompts:
         return "".join(f"{name}: {text}\n" for name, text in zip(names, texts, strict=True)) + "Label:"
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+        return list(
+            self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=WHOLE)["input_ids"]
+        )
 
 
 class InContext:
     """A decoder that answers rows as a trained model does, from `k` examples out of `train` and without training.
 
-    Of the examples as many are shown as fit beside the longest of `rows`; `notes` say so.
+    Beside each row as many of the examples are shown as fit; `notes` say of how many of `rows` those are not all.
     """
 
     def __init__(self, folder: Path, task: Any, train: Sequence[Row], rows: Sequence[Row], k: int, seed: int):
@@ -89,9 +96,14 @@ class InContext:
         most = longest(self.model.config, self.tokenizer)
         self.prompts = Prompts(task.inputs, task.labels, shown, self.tokenizer, most)
         self.notes: list[str] = []
-        if (fit := self.prompts.fitting(rows)) < len(shown):
+        fits = [self.prompts.fitting(row) for row in rows]
+        if min(fits, default=len(shown)) < len(shown):
             self.notes.append(
-                _("Of {k} examples {n} fit into the model's prompt.").format(k=len(shown), n=fit)
+                _(
+                    "Beside {n} of {all} rows not all {k} examples fit into the model's prompt, at worst {least}."
+                ).format(
+                    n=sum(fit < len(shown) for fit in fits), all=len(fits), k=len(shown), least=min(fits)
+                )
             )
         if small := too_small(sum(weight.numel() for weight in self.model.parameters())):
             self.notes.append(small)

@@ -49,11 +49,10 @@ def compare(
         found["details"][part] = scores.details | {"ece": task.calibration(ours[here], rows)}
         found["details"]["differences"][part] = []
         for name, answers in rivals.items():
-            theirs = task.score(answers[here], rows)
+            told = task.like(ours[here], answers[here])
+            theirs = task.score(told, rows)
             found["baselines"][name][part] = {key: score._asdict() for key, score in theirs.values.items()}
-            found["details"]["differences"][part].append(
-                _difference(task, name, ours[here], answers[here], rows)
-            )
+            found["details"]["differences"][part].append(_difference(task, name, ours[here], told, rows))
     return found
 
 

@@ -34,13 +34,20 @@ def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[s
 
 def source(chosen: Any, *, offline: bool) -> Path | None:
     """Return the folder of the model to go on from, None for a new one."""
-    from afina.models.find import find
+    from afina.models.find import find, writes
 
     if not chosen.model:
         return None
     if chosen.tokenizer:
         raise InputError(_("--model brings its own tokenizer: leave out --tokenizer."))
-    return find(chosen.model, offline=offline)
+    folder = find(chosen.model, offline=offline)
+    if writes(folder) != (chosen.objective == "clm"):
+        raise InputError(
+            _(
+                "{model} cannot go on with --objective {objective}: clm is for decoders, mlm for encoders."
+            ).format(model=chosen.model, objective=chosen.objective)
+        )
+    return folder
 
 
 def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | None) -> Any:

@@ -57,6 +57,7 @@ def chat(run: str | Path, **settings: Any) -> list[Message]:
 
 
 def _converse(bundle: "Bundle", *, typed: bool) -> list[Message]:
+    every: list[Message] = []  # also of the conversations that were left for a new one
     said: list[Message] = []
     while (line := _line(typed=typed)) is not None:
         if line in BYE:
@@ -69,9 +70,10 @@ def _converse(bundle: "Bundle", *, typed: bool) -> list[Message]:
             reply = told["prediction"]
             # An empty reply is no turn that a template could take.
             said.append({"role": "assistant", "content": reply or "…"})
+            every += said[-2:]
             if typed:
                 _show(reply)
-    return said
+    return every
 
 
 def _line(*, typed: bool) -> str | None:

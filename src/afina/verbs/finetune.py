@@ -10,6 +10,7 @@ from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
 from afina.verbs._describe import (
+    check_learnable,
     evaluation,
     forecast_in_words,
     labels_in_words,
@@ -248,6 +249,11 @@ def _train(
     if accelerator.is_main_process:
         plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
         for sentence in about_data["notes"] + labels_in_words(task, about_data) + plan_words:
+            say(sentence, quiet)
+    parts = {_("training"): encoded[0], _("validation"): encoded[1], _("test"): tested}
+    nothing = [] if verb.show_mask else check_learnable(task, parts)
+    if accelerator.is_main_process:
+        for sentence in nothing:
             say(sentence, quiet)
     if verb.show_mask and accelerator.is_main_process:
         for sentence in mask_in_words(task, tokenizer, encoded[0]):
