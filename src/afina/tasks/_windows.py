@@ -25,7 +25,7 @@ def when_long(default: Long) -> Any:
         default,
         N_(
             "What becomes of a row of more than --max-length tokens: truncate cuts its end off, windows reads all of "
-            "it in overlapping windows (default: windows for words and questions, else truncate)."
+            "it in overlapping windows (default: truncate for whole texts, else windows)."
         ),
     )
 
