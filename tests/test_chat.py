@@ -157,6 +157,13 @@ def test_an_input_stands_behind_its_instruction_and_a_system_turn_at_the_head() 
         ]
     }
     assert Chat(system="otro").clean({"messages": SAID}) == {"messages": SAID}
+    beside = {"prompt": "¿Qué tal?", "completion": "Bien 😀, ¿y tú?", "system": "Sé breve."}
+    for task in (
+        Chat(prompt="prompt", completion="completion"),
+        Chat(prompt="prompt", completion="completion", system="otro"),
+    ):
+        assert task.clean(beside) == {"messages": SAID[:3]}
+    assert Chat(messages="m").clean({"m": SAID[1:3], "system": None}) == {"messages": SAID[1:3]}
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,15 @@ def test_a_pipe_is_answered_line_by_line(afina_: Command, monkeypatch: pytest.Mo
     assert all(message["content"] for message in said.json)
 
 
+def test_a_conversation_that_grows_too_long_is_said_once(
+    afina_: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("hola\n" * 6))
+    said = afina_("chat", "gpt", "--max-new-tokens", "4")
+    assert said.code == 0, said.err
+    assert said.err.count("its oldest turns are no longer read") == 1 and said.out.count("\n") == 6
+
+
 def test_a_run_that_has_not_learnt_to_converse_is_said(afina_: Command, tmp_path: Path) -> None:
     toy.model(tmp_path / "tiny")
     done = afina_("finetune", "train.csv", "--model", "tiny", "--max-steps", "1", "--output-dir", "run")

@@ -15,6 +15,7 @@ from afina.tasks._windows import WHOLE
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SYSTEM = ("system", "sistema", "system_prompt")  # columns that hold the system's turn beside the others
 RIVALS = {
     "ngram": Rival(
         N_("Trigrams"),
@@ -43,7 +44,8 @@ class Chat(Decoder):
     )
     completion: str | None = setting(None, N_("Column that holds the reply (default: by its name)."))
     system: str | None = setting(
-        None, N_("What stands at the head of every conversation that has no such turn.")
+        None,
+        N_("What stands at the head of every conversation that has no such turn, nor a column `system`."),
     )
 
     def choose_columns(self, table: Table) -> Chat:
@@ -80,7 +82,7 @@ class Chat(Decoder):
             said = self._prompted(row, self.completion or "completion")
         else:
             said = messages(row.get(self.messages or "messages")) or []
-        said = self._headed(said)
+        said = self._headed(said, row)
         while said and said[-1]["role"] != "assistant":
             said.pop()
         asked = any(message["role"] not in ("assistant", "system") for message in said)
@@ -160,7 +162,7 @@ class Chat(Decoder):
             raise InputError(
                 _("there is nothing that the model could reply to: {given}.").format(given=str(given)[:80])
             )
-        return {"messages": self._headed(said), "asked": True}
+        return {"messages": self._headed(said, given if isinstance(given, Mapping) else {}), "asked": True}
 
     def before(self, row: Row) -> dict[str, Any]:
         return {"messages": row["messages"][:-1]}
@@ -175,11 +177,15 @@ class Chat(Decoder):
         said = {"user": f"{asked}\n\n{beside}" if beside else asked, "assistant": reply}
         return [{"role": role, "content": text} for role, text in said.items() if text] if asked else []
 
-    def _headed(self, said: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the messages with the system's turn at their head, where one is wanted and none is there."""
-        if not said or not self.system or said[0]["role"] == "system":
+    def _headed(self, said: Sequence[dict[str, str]], row: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return the messages with the system's turn at their head: the row's own, else the one that is set."""
+        from afina.data.columns import text_of
+
+        if not said or said[0]["role"] == "system":
             return list(said)
-        return [{"role": "system", "content": self.system}, *said]
+        own = next((row[name] for name in SYSTEM if row.get(name)), None)
+        text = (text_of(own) or "").strip() or self.system
+        return [{"role": "system", "content": text}, *said] if text else list(said)
 
     @classmethod
     def toy(cls) -> list[Row]:

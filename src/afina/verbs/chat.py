@@ -59,6 +59,7 @@ def chat(run: str | Path, **settings: Any) -> list[Message]:
 def _converse(bundle: "Bundle", *, typed: bool) -> list[Message]:
     every: list[Message] = []  # also of the conversations that were left for a new one
     said: list[Message] = []
+    cut = False
     while (line := _line(typed=typed)) is not None:
         if line in BYE:
             break
@@ -66,6 +67,12 @@ def _converse(bundle: "Bundle", *, typed: bool) -> list[Message]:
             said = []
         elif line:
             said.append({"role": "user", "content": line})
+            if not cut and (cut := _is_cut(bundle, said)):
+                _show(
+                    _(
+                        "The conversation has grown too long for the model: its oldest turns are no longer read."
+                    )
+                )
             (told,) = bundle.predict([said])
             reply = told["prediction"]
             # An empty reply is no turn that a template could take.
@@ -74,6 +81,17 @@ def _converse(bundle: "Bundle", *, typed: bool) -> list[Message]:
             if typed:
                 _show(reply)
     return every
+
+
+def _is_cut(bundle: "Bundle", said: list[Message]) -> bool:
+    """Whether the model reads less than all of a conversation."""
+    from afina.tasks._windows import WHOLE
+
+    row = bundle.task.ask(said)
+    whole, seen = (
+        bundle.task.encode([row], bundle.tokenizer, most)[0] for most in (WHOLE, bundle.max_length)
+    )
+    return bundle.task.unseen(seen, bundle.task.length(whole)) > 0
 
 
 def _line(*, typed: bool) -> str | None:
