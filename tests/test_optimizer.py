@@ -11,7 +11,7 @@ from afina.core import Batch, Stage, Term
 from afina.errors import InputError
 from afina.methods.full import Full
 from afina.train import checkpoint, machine
-from afina.train.fit import Budget, _spans, fit
+from afina.train.fit import Budget, spans, fit
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate
 
@@ -50,7 +50,7 @@ def test_the_shortest_training_has_a_rate_too(steps, warmup):
 
 def test_stages_share_all_steps_out():
     stages = [Stage("a", share=1 / 3), Stage("b", share=1 / 3), Stage("c", share=1 / 3)]
-    assert [(start, end) for _stage, start, end in _spans(stages, 10)] == [(0, 3), (3, 7), (7, 10)]
+    assert [(start, end) for _stage, start, end in spans(stages, 10)] == [(0, 3), (3, 7), (7, 10)]
 
 
 class Small(nn.Module):

@@ -24,6 +24,7 @@ VOCABULARY = (
     ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),  # DistilBERT
     ("lm_head",),  # RoBERTa, decoders
     ("head", "decoder"),  # ModernBERT
+    ("predictions",),  # ALBERT
     ("cls",),
 )
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted

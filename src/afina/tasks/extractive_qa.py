@@ -222,7 +222,7 @@ class ExtractiveQa(Task):
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         from afina.tasks._spans import decode
 
-        both = [each.cpu().numpy() for each in _logits(model, batch)]
+        both = [each.detach().cpu().numpy() for each in _logits(model, batch)]
         logits = zip(*both, strict=True)
         return [
             decode(
