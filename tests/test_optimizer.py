@@ -11,7 +11,7 @@ from afina.core import Batch, Stage, Term
 from afina.errors import InputError
 from afina.methods.full import Full
 from afina.train import checkpoint, machine
-from afina.train.fit import Budget, spans, fit
+from afina.train.fit import Budget, fit, spans
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate
 
