@@ -391,6 +391,7 @@ def finished(seed: int, fold: int, answers: list[Any], task: Task, **measured: A
         "task_settings": task.model_dump(mode="json"),
         "saved_mb": 1.0,
         "latency_ms": 2.0,
+        "forgetting": None,
     }
     result = {"peak_memory_mb": 10.0 + fold, "seconds": {"train": 3.0}, "trained_weights": 7}
     return Done(trial("full", "m", seed, {}, several=False, fold=fold), result, found | measured, None)
