@@ -19,7 +19,8 @@ from afina.errors import InputError
 
 DATA = record.ROOT.parent / "shared" / "data"
 WORK = record.ROOT / ".work" / "tasks"
-TRAIN, TEST, SEEDS = 2000, 1000, 3
+ROWS = {"train": 2000, "validation": 400, "test": 1000}
+SEEDS, WORKERS = 3, 2
 TAGS = ["--text", "tokens", "--label", "tags"]
 # `whole` files have no test part: the verb draws one, keeping articles and conversations together.
 SETS: dict[str, dict[str, Any]] = {
@@ -125,16 +126,12 @@ def write(part: str, name: str, about: dict[str, Any], number: int) -> Path:
 def measure(name: str) -> Path:
     """Run the comparison of one set, or go on with it, and write its record."""
     about = SETS[name]
-    files = {
-        part: write(part, name, about, TEST if part == "test" else TRAIN if part == "train" else TEST)
-        for part in ("train", "validation", "test")
-        if part in about
-    }
+    files = {part: write(part, name, about, number) for part, number in ROWS.items() if part in about}
     place = WORK / name / "compare"
     command = [
         sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
         *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
-        *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS),
+        *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS), "--workers", str(WORKERS),
         "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)

@@ -27,7 +27,7 @@ from afina.errors import Interrupted
 from afina.methods.full import Full
 from afina.names import find, known
 from afina.train import machine
-from afina.train.bundle import FILE, Bundle
+from afina.train.bundle import FILE, Bundle, by_row, glances_and_loss, mean_loss
 from afina.train.fit import Budget, fit
 from afina.train.track import read
 
@@ -111,6 +111,19 @@ def test_the_neighbours_of_a_row_change_no_answer(case: toys.Case) -> None:
         alone = case.task.answer(model, some(case, [shortest]))
         beside = case.task.answer(model, some(case, [longest, shortest]))
     assert toys.alike(alone[0], beside[1], 1e-5)
+
+
+def test_one_reading_gives_the_glances_and_the_loss_of_two(case: toys.Case) -> None:
+    model, read = case.model(), []
+    model.get_input_embeddings().register_forward_hook(lambda *_given: read.append(1))
+    asked = model, case.task, case.tokenizer, case.rows[:6], 64
+    glances, loss = by_row(*asked, case.task.glance), mean_loss(*asked)
+    twice = len(read)
+    read.clear()
+    assert glances_and_loss(*asked) == (glances, loss)
+    if case.task.direction > 0:  # else nobody asks for both
+        assert len(read) == twice / 2
+    assert "forward" not in vars(model)
 
 
 def test_how_a_step_is_cut_changes_nothing(case: toys.Case, accelerator: Any) -> None:

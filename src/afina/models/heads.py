@@ -108,6 +108,28 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
     return [torch.cat(each) for each in zip(*found, strict=True)]
 
 
+@contextmanager
+def asked_once(model: nn.Module) -> Iterator[None]:
+    """Let `model` give, in the context, the output it has just given where it is asked for the same tensors again.
+
+    The tensors must be the very same objects; only for use without gradient.
+    """
+    own = model.forward
+    last: dict[str, Any] = {}
+
+    def forward(*args: Any, **given: Any) -> Any:
+        same = not args and last and given.keys() == last["given"].keys()
+        if not same or any(value is not last["given"][name] for name, value in given.items()):
+            last.update(given=given, out=own(*args, **given))
+        return last["out"]
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        del model.forward
+
+
 def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
     """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
     modules = dict(model.named_modules())

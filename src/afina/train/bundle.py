@@ -11,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from afina.batching.plan import by_tokens, generator
-from afina.core import Batch, Method, Row, Task
+from afina.core import Batch, Loss, Method, Row, Task
 from afina.errors import InputError
 from afina.messages import _
 from afina.models.find import find as find_model
+from afina.models.heads import asked_once
 from afina.models.load import load_tokenizer
 from afina.names import find
 from afina.train.atomic import write_text
@@ -146,14 +147,47 @@ def mean_loss(
     micro_batch_tokens: int,
 ) -> float:
     """Return the loss over all rows, each term divided by its count, dropout off."""
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
+    mean = _Mean()
     for _rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
-        for name, term in task.loss(model, batch).items():
-            sums[name] = sums.get(name, 0.0) + float(term.sum) * term.weight
+        mean.add(task.loss(model, batch), batch)
+    return mean.value
+
+
+@torch.inference_mode()
+def glances_and_loss(
+    model: nn.Module,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[Row],
+    micro_batch_tokens: int,
+) -> tuple[list[Any], float]:
+    """Return what `by_row` says with `task.glance` and what `mean_loss` says; the model reads each batch once."""
+    found: list[Any] = [None] * len(encoded)
+    mean = _Mean()
+    for rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
+        with asked_once(model):
+            mean.add(task.loss(model, batch), batch)
+            for row, answer in zip(rows, task.glance(model, batch), strict=True):
+                found[row] = answer
+    return found, mean.value
+
+
+class _Mean:
+    """A loss over many batches: every term divided by its count in all of them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+
+    def add(self, terms: Loss, batch: Batch) -> None:
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(term.sum) * term.weight
         for name, count in batch.counts.items():
-            counts[name] = counts.get(name, 0.0) + count
-    return sum(total / counts[name] for name, total in sums.items() if counts[name])
+            self.counts[name] = self.counts.get(name, 0.0) + count
+
+    @property
+    def value(self) -> float:
+        return sum(total / self.counts[name] for name, total in self.sums.items() if self.counts[name])
 
 
 def _batches(

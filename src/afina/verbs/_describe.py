@@ -82,7 +82,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
     """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
-    from afina.train.bundle import by_row, mean_loss
+    from afina.train.bundle import by_row, glances_and_loss
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
     watched = min(WATCHED, len(splits.validation))
@@ -95,12 +95,13 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
         found = {}
         for name, (rows, gold) in parts.items():
-            glances = by_row(model, task, tokenizer, rows, tokens, task.glance)
-            metric, value = task.watch(glances, gold)
-            pieces = [piece for row in rows for piece in task.pieces(row)]
-            # Where the loss itself is the metric, the model has been asked once already.
-            loss = value if metric == "loss" else mean_loss(model, task, tokenizer, pieces, tokens)
-            found[name] = {"loss": loss, metric: value}
+            if task.direction < 0:  # what is watched is the loss itself, and a glance holds it
+                metric, value = task.watch(by_row(model, task, tokenizer, rows, tokens, task.glance), gold)
+                found[name] = {"loss": value, metric: value}
+            else:
+                glances, loss = glances_and_loss(model, task, tokenizer, rows, tokens)
+                metric, value = task.watch(glances, gold)
+                found[name] = {"loss": loss, metric: value}
         return [found["validation"][metric] * task.direction, -found["validation"]["loss"]], found
 
     return evaluate

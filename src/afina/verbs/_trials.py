@@ -66,10 +66,15 @@ def carry_out(
 ) -> list[Done]:
     """Run each trial that is not done yet in a process of its own and return what came of them, in order.
 
-    No trial begins after `until` (on the clock of `time.perf_counter`). Raises Interrupted after Ctrl-C, when the
-    running ones have kept their state.
+    No trial begins after `until` (on the clock of `time.perf_counter`). Several `workers` share the processor's
+    threads: two of them with all its threads each would wait for one another. Raises Interrupted after Ctrl-C, when
+    the running ones have kept their state.
     """
+    import torch
+
     from afina.train.interrupt import asked_to_stop
+
+    threads = max(1, torch.get_num_threads() // workers)
 
     def one(place: int) -> Done:
         each = trials[place]
@@ -79,7 +84,7 @@ def carry_out(
         if stop.asked or (until is not None and time.perf_counter() > until):
             return Done(each, None, None, _("not begun: the budget was used up"))
         began = time.perf_counter()
-        error = _process(each, data, alike, folder / each.name)
+        error = _process(each, data, alike, folder / each.name, threads)
         tell(
             _("{i} of {n}: {name}, {seconds} s").format(
                 i=place + 1, n=len(trials), name=each.name, seconds=number(time.perf_counter() - began)
@@ -107,7 +112,7 @@ def read(each: Trial, folder: Path) -> Done:
     return Done(each, result, measured, None)
 
 
-def _process(each: Trial, data: str, alike: dict[str, Any], place: Path) -> str | None:
+def _process(each: Trial, data: str, alike: dict[str, Any], place: Path, threads: int) -> str | None:
     """Run one trial and return what went wrong, None where nothing did; Ctrl-C reaches it by itself."""
     from afina.train.folder import write_json
 
@@ -116,7 +121,7 @@ def _process(each: Trial, data: str, alike: dict[str, Any], place: Path) -> str 
     write_json(place / ASKED, {"data": data, "settings": settings})
     ended = subprocess.run(
         [sys.executable, "-m", "afina.verbs._trial", str(place)],
-        env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
