@@ -19,7 +19,7 @@ from afina.errors import InputError
 
 DATA = record.ROOT.parent / "shared" / "data"
 WORK = record.ROOT / ".work" / "tasks"
-ROWS = {"train": 2000, "validation": 400, "test": 1000}
+ROWS = {"train": 1000, "validation": 300, "test": 1000}
 SEEDS, WORKERS = 3, 2
 TAGS = ["--text", "tokens", "--label", "tags"]
 # `whole` files have no test part: the verb draws one, keeping articles and conversations together.

@@ -166,6 +166,27 @@ def test_an_input_stands_behind_its_instruction_and_a_system_turn_at_the_head() 
     assert Chat(messages="m").clean({"m": SAID[1:3], "system": None}) == {"messages": SAID[1:3]}
 
 
+def test_what_was_said_before_stands_before_the_prompt() -> None:
+    row = {"instruction": "¿Y tú?", "output": "Yo no.", "history": [["¿Qué tal?", "Bien 😀, ¿y tú?"]]}
+    task = Chat().choose_columns(Table([row], tuple(row), "rows"))
+    asked = {"role": "user", "content": "¿Y tú?"}
+    assert task.clean(row) == {"messages": [*SAID[1:3], asked, {"role": "assistant", "content": "Yo no."}]}
+    assert task.ask(row)["messages"] == [*SAID[1:3], asked]
+
+
+def test_conversations_and_prompts_cannot_both_be_named() -> None:
+    row = {"messages": SAID, "prompt": "a", "completion": "b"}
+    with pytest.raises(InputError, match="--messages names whole conversations"):
+        Chat(messages="messages", prompt="prompt").choose_columns(Table([row], tuple(row), "rows"))
+
+
+def test_a_conversation_in_which_the_assistant_says_nothing_is_told_from_none() -> None:
+    task, rows = Chat(messages="messages"), [{"messages": SAID}, {"messages": SAID[:2]}, {"messages": None}]
+    cleaned = [row for row in map(task.clean, rows) if row]
+    assert [note.split()[1] for note in task.remarks(rows, cleaned)] == ["1"]
+    assert task.remarks(rows[::2], cleaned) == []
+
+
 @pytest.mark.parametrize(
     "row", [{"messages": []}, {"messages": None}, {"messages": SAID[:2]}, {"messages": "  "}]
 )
@@ -179,6 +200,7 @@ def test_a_row_without_a_reply_is_left_out(row: dict[str, Any]) -> None:
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "Turn 2 .* empty"),
         ([{"role": "robot", "content": "a"}], "Turn 1 .* 'robot'"),
         ([{"content": "a"}], "by None"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "Turn 1 .* calls a tool"),
         ("hola", "'hola' is no conversation"),
         ([3], "3 is no conversation"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 import toy
 import toys
+from afina.core import About, Rival
 from afina.verbs._ranking import recommend
 from afina.verbs.compare import seconds
 
@@ -231,3 +232,16 @@ def test_the_recommendation_follows_table_tests_and_limits() -> None:
     assert small["method"] == "lora" and "full" in small["why"]
     assert recommend(lines, tests, none | {"max_latency": 1.0}, 1)["method"] is None
     assert recommend(lines, tests, none, -1)["method"] == "head"
+
+
+def test_what_only_measures_is_not_recommended_but_named() -> None:
+    rivals = {"ngram": Rival("Trigrams", "counting trigrams", "…", only_measured=True)}
+    lines = [line("full", 4.0, saved_mb=1.0), line("lora", 5.0, saved_mb=1.0), line("ngram", 3.0)]
+    tests = [
+        {"a": "full", "b": "ngram", "decision": "worse"},
+        {"a": "full", "b": "lora", "decision": "better"},
+    ]
+    none = dict.fromkeys(("max_memory", "max_size", "max_latency"))
+    found = recommend(lines, tests, none, -1, About(rivals=rivals))
+    assert found["method"] == "full" and "Trigrams came out better" in found["why"]
+    assert "Trigrams" not in recommend(lines, tests, none, 1, About(rivals=rivals))["why"]

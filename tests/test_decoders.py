@@ -191,6 +191,8 @@ def test_a_decoder_is_asked_with_examples(afina_: Command) -> None:
     assert said.json["scores"]["test"]["macro_f1"]["n"] == len(toy.ROWS[::2])
     assert set(said.json["baselines"]) >= {"majority", "tfidf"}
     assert "less than about a billion" in said.err
+    half = len(toy.ROWS[::2])
+    assert f"{half} of {half} rows are training rows too" in said.err
     assert afina_("evaluate", "gpt", "test.csv", "--few-shot", "2", "--train", "train.csv").code == 0
 
 

@@ -137,11 +137,15 @@ class Stage(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """What a baseline is called: in a table, in a sentence, and in a sentence of its own that explains it."""
+    """What a baseline is called: in a table, in a sentence, and in a sentence of its own that explains it.
+
+    One that is `only_measured` cannot do what a model of the task does, so nobody is told to use it instead.
+    """
 
     short: str
     name: str
     meaning: str
+    only_measured: bool = False
 
 
 class About(NamedTuple):

@@ -56,6 +56,13 @@ def _message(turn: Any, number: int) -> Message:
         content = _content(next((turn[name] for name in SAID if name in turn), None))
     else:
         raise InputError(_no_messages(turn))
+    if not content.strip() and isinstance(turn, Mapping) and turn.get("tool_calls"):
+        raise InputError(
+            _(
+                "Turn {number} of the conversation calls a tool and says nothing, which cannot be learnt here. Write "
+                "the call as its content, or take the conversation out."
+            ).format(number=place)
+        )
     if not content.strip():
         raise InputError(
             _("Turn {number} of the conversation is empty. Fill it or take it out.").format(number=place)

@@ -23,6 +23,7 @@ def write(run: Path) -> Path:
     """
     record = Record.of(run)
     wrong, right = _examples(record)
+    written = [row for row in record.predictions() if row.get("asked") == "True"]
     text = (
         page.environment(html=True)
         .get_template("finetune.html.j2")
@@ -36,7 +37,9 @@ def write(run: Path) -> Path:
             names={system: words.short(record.about, system) for system in record.systems},
             wrong=wrong,
             right=right,
-            samples=_samples(record),
+            samples=written[:: max(1, -(-len(written) // EXAMPLES))],
+            written=len(written),
+            rows=sum(1 for _row in record.predictions()),
             address=record.address,
             shell=shlex.quote,
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -47,12 +50,6 @@ def write(run: Path) -> Path:
     )
     page.save(run / "report.html", text)
     return run / "report.html"
-
-
-def _samples(record: Record) -> list[dict[str, Any]]:
-    """Return some of the rows that were answered in words, spread evenly; the others were scored by their loss alone."""
-    rows = [row for row in record.predictions() if row.get("asked") == "True"]
-    return rows[:: max(1, -(-len(rows) // EXAMPLES))]
 
 
 def _examples(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

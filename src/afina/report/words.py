@@ -206,6 +206,11 @@ def short(about: About, key: str) -> str:
     return _(about.rivals[key].short) if key in about.rivals else name(SHORT, key)
 
 
+def only_measured(about: About, key: str | None) -> bool:
+    """Whether a line is a baseline that cannot do the model's work."""
+    return key is not None and key in about.rivals and about.rivals[key].only_measured
+
+
 def forgetting(loss: dict[str, float | None]) -> str:
     """Return the loss on neutral text before and after training."""
     return f"{number(loss['before'], 3)} → {number(loss['after'], 3)}"
@@ -240,6 +245,12 @@ def verdict(record: Record) -> Verdict:
                     if tone == "bad"
                     else _("No difference shown between the model and {baseline}.")
                 )
+                if tone == "bad" and only_measured(record.about, test["b"]):
+                    advice = _(
+                        "It only measures how much was learnt and cannot do the model's work: give the model more rows, "
+                        "more epochs or another start."
+                    )
+                    return Verdict(tone, title.format(baseline=rival), f"{_measured(test)} {advice}")
                 advice = (
                     _("Use the baseline, or give the model more rows, more epochs or another start.")
                     if tone == "bad"

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 RIVALS = {
     "ngram": Rival(
         N_("Trigrams"),
-        N_("counted trigrams"),
+        N_("counting trigrams"),
         N_(
             "Counted trigrams guess a token from how often it stood after the two before it in the training rows."
         ),
+        only_measured=True,
     )
 }
 
@@ -81,6 +82,11 @@ class CausalLm(Decoder):
 
     def before(self, row: Row) -> dict[str, Any]:
         return {"text": row["text"], "begins": _half(row["text"])}
+
+    def line(self, row: Row, answer: Any) -> dict[str, Any]:
+        """Return the row with how its text really goes on: to be read beside what was written, not to be scored by."""
+        rest = " ".join(row["text"].split()[len(_half(row["text"]).split()) :])
+        return super().line(row, answer) | {"label": rest or None}
 
     @classmethod
     def toy(cls) -> list[Row]:

@@ -16,15 +16,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SYSTEM = ("system", "sistema", "system_prompt")  # columns that hold the system's turn beside the others
+HISTORY = ("history", "historial")  # columns that hold what was said before
 RIVALS = {
     "ngram": Rival(
         N_("Trigrams"),
-        N_("counted trigrams"),
+        N_("counting trigrams"),
         N_(
             "Counted trigrams guess a token from how often it stood after the two before it in the training rows."
         ),
+        only_measured=True,
     ),
 }
+
+
+def _pairs(row: Mapping[str, Any]) -> list[list[dict[str, str]]]:
+    """Return the turns of a column `history`, which holds pairs of a question and its reply (Alpaca's later files)."""
+    from afina.data.chat import messages
+
+    pairs = next((row[name] for name in HISTORY if row.get(name)), None) or []
+    return [messages(list(pair)) or [] for pair in pairs] if isinstance(pairs, list) else []
 
 
 class Chat(Decoder):
@@ -60,6 +70,10 @@ class Chat(Decoder):
     def choose_inputs(self, table: Table) -> Chat:
         from afina.data.columns import guess, named_like
 
+        if self.messages and self.prompt:
+            raise InputError(
+                _("--messages names whole conversations, --prompt single questions. Name one of the two.")
+            )
         messages = None if self.prompt else named_like(table, "messages", self.messages)
         if messages:
             return self.replace(messages=messages)
@@ -87,6 +101,15 @@ class Chat(Decoder):
             said.pop()
         asked = any(message["role"] not in ("assistant", "system") for message in said)
         return {"messages": said} if asked else None
+
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        from afina.data.chat import messages
+
+        column = self.messages or "messages"
+        silent = 0 if self.prompt else sum(bool(messages(row.get(column))) for row in raw) - len(cleaned)
+        if not silent:
+            return []
+        return [_("In {n} conversations nobody asks, or the assistant says nothing.").format(n=silent)]
 
     def check(self, splits: Splits) -> None:
         if not splits.train:
@@ -171,11 +194,13 @@ class Chat(Decoder):
         """Return what is asked as the user's turn and, where its column is named, the reply as the assistant's."""
         from afina.data.columns import text_of
 
+        before = [turn for pair in _pairs(row) for turn in pair]
         asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
         beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
         reply = (text_of(row.get(completion)) or "").strip() if completion else ""
         said = {"user": f"{asked}\n\n{beside}" if beside else asked, "assistant": reply}
-        return [{"role": role, "content": text} for role, text in said.items() if text] if asked else []
+        now = [{"role": role, "content": text} for role, text in said.items() if text]
+        return [*before, *now] if asked else []
 
     def _headed(self, said: Sequence[dict[str, str]], row: Mapping[str, Any]) -> list[dict[str, str]]:
         """Return the messages with the system's turn at their head: the row's own, else the one that is set."""

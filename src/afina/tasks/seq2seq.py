@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 RIVALS = {
     "ngram": Rival(
         N_("Trigrams"),
-        N_("counted trigrams"),
+        N_("counting trigrams"),
         N_(
             "Counted trigrams guess a token of the answer from how often it stood after the two before it in the "
             "training answers: what one gets without reading the source. They write nothing."
         ),
+        only_measured=True,
     ),
     "majority": Rival(
         N_("Most frequent"),

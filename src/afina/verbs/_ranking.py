@@ -154,9 +154,9 @@ def recommend(
     about: About = About(),  # noqa: B008 (it is frozen)
 ) -> dict[str, Any]:
     """Return the line with the best mean among those within the limits, and why, in sentences."""
-    from afina.report.words import METRICS, name, short
+    from afina.report.words import METRICS, name, only_measured, short
 
-    scored = [line for line in lines if line["scores"]]
+    scored = [line for line in lines if line["scores"] and not only_measured(about, line["method"])]
     kept = [line for line in scored if not _beyond(line, limits)]
     if not kept:
         return {"method": None, "model": None, "why": _("No method was measured within the limits.")}
@@ -169,6 +169,10 @@ def recommend(
         for test in tests
         if called[id(best)] in (test["a"], test["b"]) and test["decision"] == "no difference shown"
     }
+    better = [
+        short(about, line["method"]) for line in lines if line["scores"] and only_measured(about, line["method"])
+        and direction * line["scores"][metric]["value"] > direction * best["scores"][metric]["value"]
+    ]  # fmt: skip
     equals = [line for line in kept if called[id(line)] in undecided]
     said = {id(line): short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "") for line in scored}  # fmt: skip
     why = [
@@ -196,8 +200,14 @@ def recommend(
                     more=number(best["saved_mb"], 1),
                 )
             )
-    else:
+    elif not better:
         why.append(_("It is better than every other one, and the difference is shown."))
+    if better:
+        why.append(
+            _(
+                "But {names} came out better, which only measures how much was learnt: none of these has learnt enough yet."
+            ).format(names=", ".join(better))
+        )
     out = [said[id(line)] for line in scored if line not in kept]
     if out:
         why.append(_("Beyond the limits: {names}.").format(names=", ".join(out)))

@@ -8,6 +8,7 @@ from typing import Any
 from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.messages.numbers import number
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
 
@@ -107,6 +108,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
             )
         )
     notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
+    notes += _seen(bundle.task, train or [], rows)
     if not train:
         notes.append(
             _("There are no baselines: the run's training data is not at hand, or has changed since.")
@@ -140,12 +142,22 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
             raise InputError(nothing_usable(task, file))
     folder = find_model(model, offline=common.offline)
     decoder = parts.InContext(folder, task, train, rows, own.few_shot or 0, own.seed)
-    notes += decoder.notes
+    notes += decoder.notes + _seen(task, train, rows)
     answers = decoder.answers(rows)
     seconds = time.perf_counter() - began
     found = compare(task, {"test": rows}, answers, task.baselines(train, rows, decoder.tokenizer))
     of = {"run": None, "model": model, "task": own.task, "method": "few_shot", "trained_weights": 0}
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
+
+
+def _seen(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """Say how many of the rows are training rows: of those the figures prove nothing."""
+    known = {task.key(row) for row in train}
+    n = sum(task.key(row) in known for row in rows)
+    if not n:
+        return []
+    sentence = _("{n} of {all} rows are training rows too: on those any figure is too good to be true.")
+    return [sentence.format(n=number(n), all=number(len(rows)))]
 
 
 def _told(
