@@ -21,6 +21,7 @@ DATA = record.ROOT.parent / "shared" / "data"
 WORK = record.ROOT / ".work" / "tasks"
 ROWS = {"train": 1000, "validation": 300, "test": 1000}
 SEEDS, WORKERS = 3, 2
+STEPS = 240  # of 16 rows, for every system alike; two cores can pay for no more of 90 runs
 TAGS = ["--text", "tokens", "--label", "tags"]
 # `whole` files have no test part: the verb draws one, keeping articles and conversations together.
 SETS: dict[str, dict[str, Any]] = {
@@ -78,21 +79,24 @@ SETS: dict[str, dict[str, Any]] = {
     "squad_en": {
         "task": "extractive_qa",
         "train": "squad_v11_dev/dev-v1.1.minus_xquad.json.xz",
+        "steps": 100,
         "by": "title",
     },
     "squad_es": {
         "task": "extractive_qa",
         "train": "squad_es_dev/dev-v1.1-es_small.minus_xquad.json.xz",
+        "steps": 100,
         "by": "title",
         "flags": ["--answer-language", "es"],
     },
     "squad_es_v2": {
         "task": "extractive_qa",
         "train": "squad_es_dev/dev-v2.0-es_small.minus_xquad.json.xz",
+        "steps": 100,
         "by": "title",
         "flags": ["--answer-language", "es"],
     },
-    "alpaca": {"task": "chat", "train": "alpaca_demo_en/data.jsonl"},
+    "alpaca": {"task": "chat", "train": "alpaca_demo_en/data.jsonl", "steps": 120},
     "chatterbot": {"task": "chat", "train": "chatterbot/data.jsonl"},
 }
 
@@ -132,6 +136,7 @@ def measure(name: str) -> Path:
         sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
         *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
         *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS), "--workers", str(WORKERS),
+        "--max-steps", str(about.get("steps", STEPS)), "--eval-steps", str(about.get("steps", STEPS) // 5),
         "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
