@@ -50,7 +50,7 @@ def test_no_weight_and_no_training_is_changed(
     after = toys.weights(model)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
-    assert found.seconds > 0 and 0 < found.memory_mb <= peak_memory_mb()
+    assert found.seconds > 0 and 0 < found.memory_mb <= 1.4 * peak_memory_mb()
     stages = len(case.method.stages(model))
     assert len(tried) == stages * (TIMED + 1) and max(tried) < 400
     straight, _progress = toys.run(case, accelerator, tmp_path / "straight")

@@ -28,6 +28,7 @@ from afina.models.wordpiece import train_wordpiece
 from afina.names import find, known
 from afina.train.bundle import Base, Bundle, mean_loss
 from afina.train.fit import Budget, Progress, fit
+from afina.train.frozen import Readings
 from afina.train.loop import Objective, steps
 
 WHOLE = 10**6  # micro-batch tokens that hold any step in one piece
@@ -252,6 +253,7 @@ def run(
     *,
     halt: Callable[[int], None] = lambda _step: None,
     resume: bool = False,
+    readings: Readings | None = None,
     **budget: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train twelve steps of six rows through `fit`, dropout and masks on; return the weights and the progress.
@@ -281,6 +283,7 @@ def run(
         folder,
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluate,
+        readings=readings,
         resume=resume,
         quiet=True,
     )

@@ -182,3 +182,9 @@ class Training(Optimisation):
         N_("Stop after so many evaluations without a better validation score (default: by the preset)."),
         ge=1,
     )
+    slow: bool = setting(
+        False,
+        N_(
+            "Take the plain way everywhere, to doubt the fast ones: what is frozen is computed in every epoch."
+        ),
+    )

@@ -132,7 +132,7 @@ def by_row(
     Rows of like length go through the model together.
     """
     found: list[Any] = [None] * len(encoded)
-    for rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
+    for rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
         for row, answer in zip(rows, ask(model, batch), strict=True):
             found[row] = answer
     return found
@@ -148,7 +148,7 @@ def mean_loss(
 ) -> float:
     """Return the loss over all rows, each term divided by its count, dropout off."""
     mean = _Mean()
-    for _rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
+    for _rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
         mean.add(task.loss(model, batch), batch)
     return mean.value
 
@@ -164,7 +164,7 @@ def glances_and_loss(
     """Return what `by_row` says with `task.glance` and what `mean_loss` says; the model reads each batch once."""
     found: list[Any] = [None] * len(encoded)
     mean = _Mean()
-    for rows, batch in _batches(task, tokenizer, encoded, micro_batch_tokens, model):
+    for rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
         with asked_once(model):
             mean.add(task.loss(model, batch), batch)
             for row, answer in zip(rows, task.glance(model, batch), strict=True):
@@ -190,9 +190,10 @@ class _Mean:
         return sum(total / self.counts[name] for name, total in self.sums.items() if self.counts[name])
 
 
-def _batches(
+def in_batches(
     task: Task, tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Row], budget: int, model: nn.Module
 ) -> Iterator[tuple[list[int], Any]]:
+    """Yield the places of rows of like length and their batch, for a model that is only to answer: dropout is off."""
     model.eval()
     device = next(model.parameters()).device
     lengths = [task.length(row) for row in encoded]

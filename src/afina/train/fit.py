@@ -1,6 +1,7 @@
 """One training from start to end around the loop: stages, evaluation, the best weights, stopping, resuming."""
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from afina.core import Batch, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
 from afina.train import checkpoint, machine
+from afina.train.frozen import Readings, keeping
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate
@@ -50,6 +52,7 @@ class Progress:
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0
+    kept: int = 0  # rows that pass the frozen blocks of the stage once and for all
 
 
 Evaluate = Callable[[nn.Module], tuple[list[float], dict[str, Any]]]
@@ -67,6 +70,7 @@ def fit(
     steps_per_epoch: int,
     evaluate: Evaluate | None = None,
     keep_best: Callable[[nn.Module], None] | None = None,
+    readings: Readings | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> Progress:
@@ -74,7 +78,7 @@ def fit(
 
     `batches(start, stop)` yields the micro-batches of each step; `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
-    far. `run/last` holds the state to resume from. Raises Interrupted after Ctrl-C, when the state is safe, and
+    far. With `readings` what frozen blocks give is computed once. `run/last` holds the state to resume from. Raises Interrupted after Ctrl-C, when the state is safe, and
     InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
@@ -100,19 +104,23 @@ def fit(
             if saved and progress.step > start:
                 checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
-            for step in steps(
-                accelerator,
-                objective,
-                optimizer,
-                partial(_rate_in_stage, budget, stage, start, end),
-                batches(progress.step, end),
-                max_grad_norm=budget.max_grad_norm,
-                seed=budget.seed,
-                start=progress.step,
-            ):
-                watch.after(step, plain, stop.asked)
-                if progress.stopped:
-                    break
+            began = time.perf_counter()
+            passes = (end - progress.step) / steps_per_epoch
+            with keeping(accelerator, model, stage, readings, passes, run) as progress.kept:
+                progress.seconds += time.perf_counter() - began
+                for step in steps(
+                    accelerator,
+                    objective,
+                    optimizer,
+                    partial(_rate_in_stage, budget, stage, start, end),
+                    batches(progress.step, end),
+                    max_grad_norm=budget.max_grad_norm,
+                    seed=budget.seed,
+                    start=progress.step,
+                ):
+                    watch.after(step, plain, stop.asked)
+                    if progress.stopped:
+                        break
             accelerator.free_memory()
     if keep_best and progress.best is None and first:
         keep_best(model)

@@ -1,6 +1,7 @@
 """How long a training will take and how much memory, from a few of its own steps that change no weight."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,11 +12,13 @@ from afina.batching.plan import Plan
 from afina.core import Batch, Loss, Method
 from afina.train import machine
 from afina.train.fit import spans, unfreeze
+from afina.train.frozen import Readings, keeping
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw
 from afina.train.track import peak_memory_mb
 
 TIMED = 4  # steps of each stage that are timed, after one that is not
+HOLES = 0.35  # what steps of other lengths leave unused between them, as a share of what one takes: measured 0.3 to 0.4
 WORTH = 50  # steps; a shorter training is sooner done than foretold
 
 
@@ -26,6 +29,23 @@ class Forecast(NamedTuple):
     memory_mb: float
 
 
+class _Clock:
+    """Batches that know how long each was read after the other; the first, which is also checked, is not counted."""
+
+    def __init__(self, batches: list[Batch]):
+        self.batches, self.at = batches, list[float]()
+
+    def __call__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            self.at.append(time.perf_counter())
+            yield batch
+        self.at.append(time.perf_counter())
+
+    def seconds_a_token(self) -> float:
+        """Return how long reading took, where all batches were read."""
+        return (self.at[-1] - self.at[1]) / max(sum(batch.tokens for batch in self.batches[1:]), 1)
+
+
 def forecast(
     accelerator: Accelerator,
     model: nn.Module,
@@ -34,18 +54,22 @@ def forecast(
     batches: Callable[[int, int], Iterable[list[Batch]]],
     plan: Plan,
     total: int,
+    *,
+    slow: bool = False,
 ) -> Forecast:
     """Take a few of the `total` steps at a learning rate of 0, and return what all of them will take.
 
     The first is the one with the longest row, which wants most memory and is not timed; the others are spread
-    evenly. Time is counted a token, since steps differ in length. All processes must take part.
+    evenly. Time is counted a token, since steps differ in length; what frozen blocks give is computed once, unless
+    the training is `slow`. All processes must take part.
     """
+    before = peak_memory_mb()
     model.to(accelerator.device)
     machine.plain_attention(model, accelerator)
     longest = max(
         range(plan.steps_per_epoch), key=lambda step: max(plan.lengths[row] for row in plan.rows(step))
     )
-    tokens_a_step = sum(plan.lengths) / plan.steps_per_epoch
+    tokens = sum(plan.lengths)
     seconds = 0.0
     for stage, start, end in spans(method.stages(model), total):
         unfreeze(model, stage)
@@ -53,23 +77,20 @@ def forecast(
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
         timed = [start + (end - start) * i // TIMED for i in range(min(TIMED, end - start))]
-        taken = [
-            step
-            for index in (longest, *timed)
-            for step in steps(
-                accelerator,
-                objective,
-                optimizer,
-                lambda _step: 0.0,
-                batches(index, index + 1),
-                max_grad_norm=1.0,
-            )
-        ][1:]
+        tried = [micro for index in (longest, *timed) for micro in batches(index, index + 1)]
+        clock = _Clock([batch for micro in tried for batch in micro])
+        readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
+        passes = (end - start) / plan.steps_per_epoch
+        with keeping(accelerator, model, stage, readings, passes) as kept:
+            filled = clock.seconds_a_token() if kept else 0.0
+            taken = list(
+                steps(accelerator, objective, optimizer, lambda _step: 0.0, tried, max_grad_norm=1.0)
+            )[1:]
         accelerator.free_memory()
         a_token = sum(step.seconds for step in taken) / max(sum(step.tokens for step in taken), 1)
-        seconds += a_token * tokens_a_step * (end - start)
+        seconds += (a_token * passes + filled) * tokens
     model.zero_grad(set_to_none=True)
     model.requires_grad_(True)
     if accelerator.device.type == "cuda":
         return Forecast(seconds, torch.cuda.max_memory_allocated() / 2**20)
-    return Forecast(seconds, peak_memory_mb())
+    return Forecast(seconds, peak_memory_mb() + HOLES * (peak_memory_mb() - before))

@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from afina.models.parts import blocks, depths
+
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of malloc.h
 
@@ -40,6 +42,12 @@ def keep_memory() -> None:
     c = ctypes.CDLL(None)
     for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
         c.mallopt(parameter, value)
+
+
+def return_memory() -> None:
+    """Give back to the system what training has freed, so that what comes after does not lie on top of it."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def plain_attention(model: nn.Module, accelerator: Accelerator) -> None:
@@ -77,14 +85,24 @@ def matrix_peak(precision: str, seconds: float = 0.3) -> float:
     return best
 
 
-def flop_per_token(model: nn.Module, length: float) -> float:
-    """Return the useful FLOP of training on one token: 6 a weight in a matrix, embeddings not, attention added.
+def flop_per_token(model: nn.Module, length: float, *, kept: bool = False) -> float:
+    """Return the useful FLOP of training on one token: 6 a weight in a matrix that trains, embeddings not.
 
-    Attention costs 12 · layers · width · length a token (two products, forward and twice backward).
+    A frozen matrix costs 4 above the lowest weight that trains (the gradient passes through) and 2 below it, or
+    nothing where what it gives was `kept`. Attention costs a third of 12 · width · length a block for each of
+    forward and twice backward.
     """
     looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    matrices = sum(w.numel() for w in model.parameters() if w.ndim == 2 and id(w) not in looked_up)
-    config = model.config
-    layers = getattr(config, "num_hidden_layers", 0) or 0
-    width = getattr(config, "hidden_size", 0) or 0
-    return 6.0 * matrices + 12.0 * float(layers) * float(width) * length
+    depth = depths(model)
+    weights = dict(model.named_parameters())
+    lowest = min((depth[name] for name, weight in weights.items() if weight.requires_grad), default=0)
+    below = 0.0 if kept else 2.0
+    total = 0.0
+    for name, weight in weights.items():
+        if weight.ndim == 2 and id(weight) not in looked_up:
+            cost = 6.0 if weight.requires_grad else 4.0 if depth[name] >= lowest else below
+            total += cost * weight.numel()
+    width = getattr(model.config, "hidden_size", 0) or 0
+    layers = len(blocks(model))
+    frozen = min(layers, max(0, lowest - 1))
+    return total + 2.0 * (6.0 * (layers - frozen) + below * frozen) * float(width) * length

@@ -107,6 +107,16 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     return evaluate
 
 
+def readings(bundle: "Bundle", rows: Sequence[Row]) -> Any:
+    """Return all that a training reads in every epoch, the encoded rows to learn from and those to choose by."""
+    from afina.train.bundle import in_batches
+    from afina.train.frozen import Readings
+
+    asked = bundle.task, bundle.tokenizer, rows, bundle.micro_batch_tokens, bundle.model
+    tokens = sum(bundle.task.length(row) for row in rows)
+    return Readings(lambda: (batch for _places, batch in in_batches(*asked)), tokens)
+
+
 def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[str]:
     """Say how many rows of each part have no token that is learnt; InputError where a part has no other rows."""
     said = []

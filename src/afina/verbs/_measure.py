@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
     """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`."""
+    from afina.train.machine import return_memory
+
     parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
     rows = [row for part in parts.values() for row in part]
     ours = [answer for part in parts.values() for answer in bundle.answers(part)]
+    return_memory()
     rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
     found = compare(bundle.task, parts, ours, rivals)
     if parts:

@@ -16,6 +16,7 @@ from afina.verbs._describe import (
     labels_in_words,
     mask_in_words,
     plan_in_words,
+    readings,
     summary,
     trained_weights,
 )
@@ -261,7 +262,7 @@ def _train(
     batches_of = partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer))
     foretold = None
     if verb.dry_run or (total >= WORTH and not verb.resume):
-        foretold = forecast(accelerator, model, method, task.loss, batches_of, plan, total)
+        foretold = forecast(accelerator, model, method, task.loss, batches_of, plan, total, slow=verb.slow)
         if accelerator.is_main_process:
             say(forecast_in_words(foretold), quiet)
     if verb.dry_run:
@@ -286,6 +287,7 @@ def _train(
         with replaced(run / "best") as new:
             bundle.save(new)
 
+    held = [piece for row in encoded[1] for piece in task.pieces(row)]
     progress = fit(
         accelerator,
         model,
@@ -297,9 +299,11 @@ def _train(
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
         keep_best=keep_best,
+        readings=None if verb.slow else readings(bundle, [*pieces, *held]),
         resume=verb.resume,
         quiet=quiet,
     )
+    machine.return_memory()
     trained_at = time.perf_counter()
     if accelerator.is_main_process:
         peak = machine.matrix_peak(verb.precision)
@@ -323,7 +327,9 @@ def _train(
             "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method, **found,
             "rows_per_s": round(progress.rows / max(progress.seconds, 1e-9), 2),
             "tokens_per_s": round(speed, 1),
-            "share_of_peak": round(speed * machine.flop_per_token(model, mean) / peak, 4),
+            "share_of_peak": round(
+                speed * machine.flop_per_token(model, mean, kept=bool(progress.kept)) / peak, 4
+            ),
             "seconds": {
                 "prepare": round(prepared_at - began, 2),
                 "train": round(progress.seconds, 2),
