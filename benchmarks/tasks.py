@@ -144,14 +144,63 @@ def measure(name: str) -> Path:
         raise InputError(f"{name}: the comparison ended with {done.returncode}")
     result = json.loads(done.stdout)
     kept = {key: result[key] for key in ("task", "part", "rows", "tests", "seconds")}
-    first = next((place / "runs").glob("full-*/scores.json"))
-    sizes = json.loads(first.read_text(encoding="utf-8"))["details"]["data"]
+    runs = {
+        system: [
+            json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted(place.glob(f"runs/{system}-*/scores.json"))
+        ]
+        for system in ("full", "random_weights")
+    }
+    sizes = runs["full"][0]["details"]["data"]
+    learnt = {system: fitting(place, system, kept["rows"]) for system in runs}
     return record.save(
         f"task-{name}",
         record.about(f"python benchmarks/tasks.py {name}")
-        | {"set": about, "sizes": sizes["rows"], "length": sizes["length"]}
-        | kept,
+        | {
+            "set": about,
+            "steps": about.get("steps", STEPS),
+            "sizes": sizes["rows"],
+            "length": sizes["length"],
+        }
+        | kept
+        | {"fitting": learnt, "says": said(kept["tests"], learnt["full"])},
     )
+
+
+def fitting(place: Path, system: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a system's runs reached on rows that they learnt from and on the others, mean over the seeds."""
+    metric = next(iter(next(row["scores"] for row in rows if row["method"] == system)))
+    best = []
+    for file in sorted(place.glob(f"runs/{system}-*/steps.jsonl")):
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        best.append([line for line in lines if line.get("best")][-1])
+    found = {part: sum(line[part][metric] for line in best) / len(best) for part in ("train", "validation")}
+    return {"metric": metric} | found | {"best_epoch": sum(line["epoch"] for line in best) / len(best)}
+
+
+def said(tests: list[dict[str, Any]], learnt: dict[str, Any]) -> list[str]:
+    """Say where the embedded model does not win, and what the curves of its runs tell of the reason."""
+    lines = []
+    for test in tests:
+        if "full" not in (test["a"], test["b"]):
+            continue
+        other = test["b"] if test["a"] == "full" else test["a"]
+        won = test["decision"] == ("better" if test["a"] == "full" else "worse")
+        if not won:
+            even = test["decision"] == "no difference shown"
+            lines.append(f"{'No difference is shown from' if even else 'It loses to'} {other}.")
+    if not lines:
+        return ["It beats random weights and every baseline."]
+    train, new, metric = learnt["train"], learnt["validation"], learnt["metric"]
+    gap = (new - train if metric == "loss" else train - new) / max(abs(train), 1e-9)
+    seen = f"{metric} {train:.3f} on rows that were learnt, {new:.3f} on others, in epoch {learnt['best_epoch']:.1f}"
+    if gap > 0.15:
+        lines.append(
+            f"It learns its rows by heart ({seen}): too few rows for what its pre-training has taught it."
+        )
+    else:
+        lines.append(f"It has not learnt its rows either ({seen}): too few steps, or too small a model.")
+    return lines
 
 
 if __name__ == "__main__":
