@@ -109,7 +109,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happened in one optimizer step; `index` counts from 1, `tokens` are those that are no padding."""
+    """What happened in one optimizer step; `index` counts from 1, `tokens` are those that are no padding.
+
+    A step that was `skipped` changed no weight.
+    """
 
     index: int
     loss: float
@@ -119,6 +122,7 @@ class Step:
     tokens: int
     rows: int
     seconds: float
+    skipped: bool = False
 
 
 class Stage(NamedTuple):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from torch import nn
 from afina.core import Batch, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
+from afina.messages.numbers import number
 from afina.train import checkpoint, machine
+from afina.train.guard import Guard
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate
@@ -23,7 +25,10 @@ from afina.train.track import Bar, Log
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long and how hard one training goes; `eval_steps` and `save_steps` of 0 mean only at the end."""
+    """How long and how hard one training goes; `eval_steps` and `save_steps` of 0 mean only at the end.
+
+    With `spike_guard` a step whose loss or gradient lies far above those before it is skipped.
+    """
 
     steps: int
     learning_rate: float
@@ -36,6 +41,7 @@ class Budget:
     eval_steps: int = 0
     save_steps: int = 0
     patience: int = 0
+    spike_guard: bool = False
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Progress:
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0
+    guard: Guard = field(default_factory=Guard)
 
 
 Evaluate = Callable[[nn.Module], tuple[list[float], dict[str, Any]]]
@@ -78,7 +85,7 @@ def fit(
     InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
-    progress = Progress(**saved) if saved else Progress()
+    progress = Progress(**saved | {"guard": Guard(**saved.get("guard", {}))}) if saved else Progress()
     model.to(accelerator.device)
     machine.plain_attention(model, accelerator)
     if saved:
@@ -109,6 +116,7 @@ def fit(
                 max_grad_norm=budget.max_grad_norm,
                 seed=budget.seed,
                 start=progress.step,
+                skips=progress.guard.skips if budget.spike_guard else None,
             ):
                 watch.after(step, plain, stop.asked)
                 if progress.stopped:
@@ -145,6 +153,13 @@ class _Watch:
         _finite(step)
         self._write({name: value for name, value in asdict(step).items() if name != "index"})
         self.bar.step(step)
+        if step.skipped:
+            self.bar.say(
+                _(
+                    "Step {step} was skipped: its loss {loss} or the length of its gradient {norm} lies far above those "
+                    "before it."
+                ).format(step=step.index, loss=number(step.loss, 3), norm=number(step.grad_norm, 3))
+            )
         if self.evaluate and _due(step.index, budget.eval_steps, budget.steps):
             self._score(self.evaluate)
         asked = _any(self.accelerator, asked_here)

@@ -36,6 +36,9 @@ class Pretrain(Optimisation):
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
         "linear", N_("How the learning rate falls after its rise.")
     )
+    spike_guard: bool = setting(
+        True, N_("Skip a step whose loss or gradient lies far above those before it, as a bad batch's does.")
+    )
     initialisation: Literal["random", "informed"] = setting(
         "informed", N_("random: noise, as in the paper; informed: counted word vectors and local attention.")
     )
@@ -167,6 +170,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         lr_scheduler_type=chosen.lr_scheduler_type,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
+        spike_guard=chosen.spike_guard,
         adam_beta2=0.98,
         eval_steps=chosen.eval_steps or max(1, total // 20),
         save_steps=chosen.save_steps or max(1, total // 100),
@@ -200,6 +204,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             }
         },
         "scores": {"validation": scores},
+        "skipped_steps": progress.guard.skipped,
         "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},
     }
     if accelerator.is_main_process:
