@@ -30,7 +30,18 @@ class Pretrain(Optimisation):
     vocab_size: int = setting(16384, N_("Tokens of a tokenizer that is trained."), ge=200)
     validation: str | None = setting(None, N_("File of held-out text (default: 1 %\u00a0of the documents)."))
     tokens_per_step: int = setting(16384, N_("Tokens of one optimizer step, over all processes."), ge=128)
-    max_tokens: int = setting(40_000_000, N_("Tokens to train on, repeats counted."), ge=1000)
+    max_tokens: int | None = setting(
+        None,
+        N_("Tokens to train on, repeats counted (default: 40 million, or what --hours allows)."),
+        ge=1000,
+    )
+    hours: float | None = setting(
+        None,
+        N_(
+            "Hours that all of it may take, instead of --max-tokens: schedule and rows are planned to end then."
+        ),
+        gt=0,
+    )
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
     short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
@@ -110,6 +121,10 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
     began = time.perf_counter()
     if not texts:
         raise InputError(_("Name at least one text file to learn from."))
+    if chosen.hours and chosen.max_tokens:
+        raise InputError(_("--hours and --max-tokens are two ways to say how long: give one of them."))
+    if not (chosen.hours or chosen.max_tokens):
+        chosen = chosen.replace(max_tokens=parts.TOKENS)
     for text in [*texts, *([Path(chosen.validation)] if chosen.validation else [])]:
         check(text)
     source = parts.source(chosen, offline=common.offline)
@@ -125,7 +140,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
     from afina.train.run import write_settings
+    from afina.verbs import _hours
 
+    fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # the others find what the first has made
@@ -137,6 +154,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             if main and not (source or chosen.tokenizer):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
+            planned = _hours.recorded(run) if chosen.resume else {}
             phases = parts.phases(
                 chosen, train, tokenizer, accelerator.num_processes, accelerator.process_index
             )
@@ -146,10 +164,10 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             | chosen.model_dump(mode="json", exclude=PASSING)
             | task.model_dump(mode="json")
         )
-        write_settings(run / "run.toml", kept, machine.recorded())
+        write_settings(run / "run.toml", kept, machine.recorded() | planned)
     torch.manual_seed(chosen.seed)
     model = parts.start(chosen, source, tokenizer, train[0])
-    total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
+    collate = partial(task.collate, tokenizer=tokenizer)
 
     def evaluate(model: torch.nn.Module) -> tuple[list[float], dict[str, Any]]:
         scores = parts.held_out(model, task, tokenizer, held, chosen)
@@ -162,6 +180,20 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             Full().save(model, new, None)
             tokenizer.save_pretrained(new)
 
+    if chosen.hours:
+        with folder.unless_refused(run, new=fresh and main):
+            if not planned:
+                costs = _hours.measured(
+                    accelerator, model, task, phases, collate, evaluate, run, began + 3600 * chosen.hours
+                )
+                planned = _hours.plan(costs, phases, chosen)
+                if main:
+                    write_settings(run / "run.toml", kept, machine.recorded() | planned)
+        phases = [
+            (rows, plan, steps)
+            for (rows, plan, _most), steps in zip(phases, planned["planned_steps"], strict=True)
+        ]
+    total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
     budget = Budget(
         steps=total,
         learning_rate=chosen.learning_rate or 1e-3,
@@ -172,15 +204,15 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         max_grad_norm=chosen.max_grad_norm,
         spike_guard=chosen.spike_guard,
         adam_beta2=0.98,
-        eval_steps=chosen.eval_steps or max(1, total // 20),
-        save_steps=chosen.save_steps or max(1, total // 100),
+        eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
+        save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
     )
     progress = fit(
         accelerator,
         model,
         Full(),
         task.loss,
-        partial(parts.between, phases, partial(task.collate, tokenizer=tokenizer)),
+        partial(parts.between, phases, collate),
         budget,
         run,
         steps_per_epoch=phases[0][1].steps_per_epoch,
