@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
+Curvature = Literal["gnb", "hutchinson"]
 Schedule = Literal["linear", "cosine", "warmup_stable_decay", "slanted_triangular"]
 
 

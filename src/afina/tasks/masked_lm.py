@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
@@ -176,6 +177,23 @@ class MaskedLm(Task):
             guess = vocabulary(model, pooled(model, hidden)).float()
             terms["bow"] = Term(_bag_of_words(guess, batch.tensors["bag"]), self.bow_weight)
         return terms
+
+    def drawn(self, model: nn.Module, batch: Batch) -> Batch:
+        """Return the batch with hidden tokens, next sentences and bags of words drawn from what the model thinks."""
+        import torch
+
+        from afina.models.heads import next_sentence, pooled, vocabulary
+
+        hidden, words, _gold = self._hidden_words(model, batch)
+        labels, next_ = batch.tensors["labels"].clone(), batch.tensors["next"]
+        labels[labels != IGNORED] = _draw(words)
+        tensors = {**batch.tensors, "labels": labels}
+        guess = next_sentence(model, hidden) if self.nsp else None
+        if guess is not None:
+            tensors["next"] = torch.where(next_ == IGNORED, next_, _draw(guess))
+        if self.bow_weight:  # one word a row: its loss is the mean over the words of the bag
+            tensors["bag"] = _draw(vocabulary(model, pooled(model, hidden)))[:, None]
+        return replace(batch, tensors=tensors)
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
         """Return, a row, the summed loss, the number of guesses and of right ones, for words and for NSP.
@@ -403,6 +421,11 @@ def _hide(ids: Any, chosen: Any, rng: Any, mask: int, ordinary: Any) -> tuple[An
     other = chosen[fate >= 0.9]
     hidden[other] = rng.choice(ordinary, size=len(other))
     return hidden, gold
+
+
+def _draw(logits: Tensor) -> Tensor:
+    """Return one class for each row of `logits` [rows, classes], as likely as they say."""
+    return logits.float().softmax(-1).multinomial(1)[:, 0]
 
 
 def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:

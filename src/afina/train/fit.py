@@ -5,21 +5,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from afina.core import Batch, Loss, Method, Schedule, Stage, Step
+from afina.core import Batch, Curvature, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
 from afina.train import checkpoint, machine
+from afina.train.curvature import Drawn, observer
 from afina.train.guard import Guard
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
-from afina.train.optimizer import adamw, rate
+from afina.train.optimizer import adamw, rate, sophia
 from afina.train.track import Bar, Log
 
 
@@ -42,6 +43,8 @@ class Budget:
     save_steps: int = 0
     patience: int = 0
     spike_guard: bool = False
+    optimizer: Literal["adamw", "sophia"] = "adamw"
+    curvature: Curvature = "gnb"
 
 
 @dataclass
@@ -76,12 +79,14 @@ def fit(
     keep_best: Callable[[nn.Module], None] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    drawn: Drawn | None = None,
 ) -> Progress:
     """Train `model` to the end of the budget and return how it went.
 
     `batches(start, stop)` yields the micro-batches of each step; `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
-    far. `run/last` holds the state to resume from. Raises Interrupted after Ctrl-C, when the state is safe, and
+    far. `run/last` holds the state to resume from. `drawn` gives a batch with answers drawn from the model's own, which
+    Sophia's estimate `gnb` is made of. Raises Interrupted after Ctrl-C, when the state is safe, and
     InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
@@ -103,7 +108,7 @@ def fit(
                 continue
             unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
-            plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
+            plain = _optimizer(model, peak, budget, stage)
             if saved and progress.step > start:
                 checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
@@ -117,6 +122,7 @@ def fit(
                 seed=budget.seed,
                 start=progress.step,
                 skips=progress.guard.skips if budget.spike_guard else None,
+                observe=observer(accelerator, objective, plain, budget.seed, drawn),
             ):
                 watch.after(step, plain, stop.asked)
                 if progress.stopped:
@@ -190,6 +196,12 @@ class _Watch:
         if self.log:
             step = self.progress.step
             self.log.write({"step": step, "epoch": round(step / self.steps_per_epoch, 4)} | line)
+
+
+def _optimizer(model: nn.Module, peak: float, budget: Budget, stage: Stage) -> torch.optim.Optimizer:
+    if budget.optimizer == "sophia":
+        return sophia(model, peak, budget.weight_decay, budget.curvature, stage.rates)
+    return adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
 
 
 def _rate_in_stage(budget: Budget, stage: Stage, start: int, end: int, index: int) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
 
@@ -83,7 +82,8 @@ def shared(steps: Sequence[int], share: float) -> list[int]:
 def measured(
     accelerator: Any,
     model: Any,
-    task: Task,
+    task: Any,
+    chosen: Any,
     phases: Sequence[Any],
     collate: Callable[[list], Any],
     evaluate: Callable[[Any], Any],
@@ -101,6 +101,7 @@ def measured(
     from afina.batching.plan import batches
     from afina.methods.full import Full
     from afina.train.forecast import TIMED, forecast
+    from afina.train.sophia import EVERY
 
     def told(seconds: float) -> float:
         mine = torch.tensor(seconds, dtype=torch.float64, device=accelerator.device)
@@ -113,7 +114,12 @@ def measured(
         tried = partial(forecast, accelerator, model, Full(), task.loss, made, plan, some)
         a_step = told(tried().seconds) / some
         more = min(int(TRIED * left / len(phases) / a_step), some)
-        steps.append(a_step if more <= TIMED else told(tried(timed=more).seconds) / some)
+        a_step = a_step if more <= TIMED else told(tried(timed=more).seconds) / some
+        if chosen.optimizer == "sophia":
+            a_step += (
+                told(_estimate(accelerator, model, task, chosen.curvature, next(iter(made(0, 1))))) / EVERY
+            )
+        steps.append(a_step)
     began = time.perf_counter()
     evaluate(model)
     scored = time.perf_counter()
@@ -121,6 +127,19 @@ def measured(
         _save(model, run / "trial")
     evaluation, saved = told(scored - began), told(MOMENTS * (time.perf_counter() - scored))
     return Costs(tuple(steps), evaluation, saved, told(until - time.perf_counter()))
+
+
+def _estimate(accelerator: Any, model: Any, task: Any, kind: Any, micro: list[Any]) -> float:
+    """Return the seconds of one estimate of the curvature on a step's batches."""
+    from afina.train.curvature import observer
+    from afina.train.loop import Objective
+    from afina.train.optimizer import sophia
+
+    objective = Objective(model, task.loss).train()
+    observe: Any = observer(accelerator, objective, sophia(model, 0.0, 0.0, kind), 0, task.drawn)
+    began = time.perf_counter()
+    observe(0, micro, {name: sum(batch.counts[name] for batch in micro) for name in micro[0].counts})
+    return time.perf_counter() - began
 
 
 def _save(model: Any, place: Path) -> None:

@@ -4,10 +4,12 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from afina.core import Task
+from afina.core import Curvature
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Optimisation, divide, setting
+from afina.tasks.causal_lm import CausalLm
+from afina.tasks.masked_lm import MaskedLm
 from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._settings import begin
 
@@ -47,6 +49,13 @@ class Pretrain(Optimisation):
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
         "linear", N_("How the learning rate falls after its rise.")
     )
+    optimizer: Literal["adamw", "sophia"] = setting(
+        "adamw", N_("What moves the weights: adamw, or sophia, which measures the curvature every ten steps.")
+    )
+    curvature: Curvature = setting(
+        "gnb",
+        N_("How sophia measures it: gnb (Gauss-Newton-Bartlett) or hutchinson, which takes longer."),
+    )
     spike_guard: bool = setting(
         True, N_("Skip a step whose loss or gradient lies far above those before it, as a bad batch's does.")
     )
@@ -75,7 +84,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
 
 
-def _task(settings: dict[str, Any]) -> type[Task]:
+def _task(settings: dict[str, Any]) -> type[MaskedLm] | type[CausalLm]:
     """Return the task of the objective that is asked for."""
     from afina.verbs._objectives import OBJECTIVES
 
@@ -109,7 +118,7 @@ def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], di
     return old, kept | passing(settings)
 
 
-def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dict[str, Any]:
+def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | CausalLm) -> dict[str, Any]:
     from contextlib import nullcontext
     from functools import partial
 
@@ -184,7 +193,15 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
                 costs = _hours.measured(
-                    accelerator, model, task, phases, collate, evaluate, run, began + 3600 * chosen.hours
+                    accelerator,
+                    model,
+                    task,
+                    chosen,
+                    phases,
+                    collate,
+                    evaluate,
+                    run,
+                    began + 3600 * chosen.hours,
                 )
                 planned = _hours.plan(costs, phases, chosen)
                 if main:
@@ -203,6 +220,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
         spike_guard=chosen.spike_guard,
+        optimizer=chosen.optimizer,
+        curvature=chosen.curvature,
         adam_beta2=0.98,
         eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
         save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
@@ -220,6 +239,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         keep_best=keep,
         resume=chosen.resume,
         quiet=common.quiet,
+        drawn=task.drawn,
     )
     peak = machine.matrix_peak(chosen.precision)
     speed = progress.tokens / max(progress.seconds, 1e-9)
