@@ -83,6 +83,9 @@ def test_two_sentences_are_said_to_follow_or_not() -> None:
     assert [each["next"] for each in afina.predict(ENCODER, same)] == [
         pytest.approx(each["next"], abs=1e-5) for each in told
     ]
+    for wrong in ([], [3, "x"], {"text_pair": "x"}, None):
+        with pytest.raises(InputError, match="Row 1: "):
+            _bert().predict([wrong])
     (both,) = afina.predict(ENCODER, [(f"Voy al {MASK}.", "Compro pan.")])
     assert both["prediction"].endswith("\tCompro pan.") and set(both) >= {"masks", "next"}
 

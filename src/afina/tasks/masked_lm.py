@@ -76,7 +76,7 @@ class MaskedLm(Task):
                 "this model reads one text, or two with a tab between them, but here are {n}: {given}."
             )
             raise InputError(sentence.format(n=len(texts), given=str(given)[:80]))
-        asked = super().ask(texts[0] if len(texts) == 1 or texts[0] is not None else given)
+        asked = super().ask(texts[0] if texts and texts[0] is not None else given)
         if len(texts) == 2 and texts[1] is not None:
             asked["text_pair"] = super().ask(texts[1])["text"]
         return asked | {"asked": True}

@@ -61,13 +61,9 @@ def gauss_newton_bartlett(
         torch.manual_seed(seed + index)
         with torch.no_grad():
             asked = drawn(objective.model, batch)
-        torch.manual_seed(
-            seed + index
-        )  # the same dropout: what is drawn must come from the model that answers
+        torch.manual_seed(seed + index)  # the same dropout as of the model that was drawn from
         terms = objective(asked)
-        parts = [
-            value * (weight / totals[name]) ** 0.5 for name, (value, weight) in terms.items() if totals[name]
-        ]
+        parts = [value * (weight / (totals[name] or 1.0)) ** 0.5 for name, (value, weight) in terms.items()]
         _add(found, torch.autograd.grad(torch.stack(parts).sum(), weights, allow_unused=True))
     return [accelerator.reduce(total, "sum").square() for total in found]
 
