@@ -7,11 +7,9 @@ import numpy as np
 WINDOW = 128  # steps before this one that say what is usual
 LEAST = 32  # of them, before anything is called unusual
 SIGMAS = 6.0  # standard deviations above their mean …
-LOSS, NORM = (
-    1.25,
-    5.0,
-)  # … and so many times the mean: on a plateau six deviations are soon passed, and where a part of
-# the loss begins to be learnt, gradients three or four times as long are a good sign
+# … and so many times the mean. On a plateau six deviations of the loss are soon passed; and where a part of the loss
+# begins to be learnt, gradients three or four times as long are a good sign.
+LOSS, NORM = 1.25, 5.0
 IN_A_ROW = 8  # skipped steps; then it was no spike, but the level is another
 
 
