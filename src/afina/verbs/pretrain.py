@@ -13,6 +13,8 @@ from afina.tasks.masked_lm import MaskedLm
 from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._settings import begin
 
+RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
+
 
 class Pretrain(Optimisation):
     """Settings of `afina pretrain`."""
@@ -213,7 +215,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
     budget = Budget(
         steps=total,
-        learning_rate=chosen.learning_rate or 1e-3,
+        learning_rate=chosen.learning_rate or RATES[chosen.optimizer],
         seed=chosen.seed,
         warmup_steps=chosen.warmup_steps,
         lr_scheduler_type=chosen.lr_scheduler_type,
