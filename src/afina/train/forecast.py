@@ -54,10 +54,11 @@ def forecast(
     batches: Callable[[int, int], Iterable[list[Batch]]],
     plan: Plan,
     total: int,
+    timed: int = TIMED,
     *,
     slow: bool = False,
 ) -> Forecast:
-    """Take a few of the `total` steps at a learning rate of 0, and return what all of them will take.
+    """Take a few of the `total` steps, `timed` of each stage, at a learning rate of 0; return what all will take.
 
     The first is the one with the longest row, which wants most memory and is not timed; the others are spread
     evenly. Time is counted a token, since steps differ in length; what frozen blocks give is computed once, unless
@@ -76,8 +77,8 @@ def forecast(
         # Without decay and rate the weights stay, bit by bit; what the optimizer keeps is let go of.
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
-        timed = [start + (end - start) * i // TIMED for i in range(min(TIMED, end - start))]
-        tried = [micro for index in (longest, *timed) for micro in batches(index, index + 1)]
+        places = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
+        tried = [micro for index in (longest, *places) for micro in batches(index, index + 1)]
         clock = _Clock([batch for micro in tried for batch in micro])
         readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
         passes = (end - start) / plan.steps_per_epoch

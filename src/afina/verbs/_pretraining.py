@@ -11,6 +11,8 @@ from afina.verbs._objectives import OBJECTIVES
 
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[Any, Any, int]  # rows of one length, their plan, and the steps it is followed for
+TOKENS = 40_000_000  # to train on, where nothing else is said
+FOREVER = 10**12  # tokens, of which --hours takes a part
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
@@ -21,7 +23,11 @@ def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[s
     size = sum(text.stat().st_size for text in texts) / 1e6
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
-        _("Training goes on for {tokens} tokens, {step} a step.").format(
+        _("Training goes on for {hours} hours, reading included, {step} tokens a step.").format(
+            hours=number(chosen.hours, 2), step=number(chosen.tokens_per_step)
+        )
+        if chosen.hours
+        else _("Training goes on for {tokens} tokens, {step} a step.").format(
             tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
         ),
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
@@ -128,6 +134,7 @@ def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> li
 
     objective = OBJECTIVES[chosen.objective]
     full, phases = chosen.max_length or 512, []
+    tokens = FOREVER if chosen.hours else chosen.max_tokens
     for length, share, seed in (
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
@@ -137,13 +144,13 @@ def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> li
         mean = sum(lengths) / len(lengths)
         rows = max(1, round(chosen.tokens_per_step / mean))
         plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed, world, rank)
-        steps = round(share * chosen.max_tokens / (rows * mean))
+        steps = round(share * tokens / (rows * mean))
         if steps:
             phases.append((objective.rows(windows, tokenizer), plan, steps))
     if not phases:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
-                tokens=chosen.max_tokens, step=chosen.tokens_per_step
+                tokens=tokens, step=chosen.tokens_per_step
             )
         )
     return phases

@@ -4,12 +4,16 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from afina.core import Task
+from afina.core import Curvature
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Optimisation, divide, setting
+from afina.tasks.causal_lm import CausalLm
+from afina.tasks.masked_lm import MaskedLm
 from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._settings import begin
+
+RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
 
 
 class Pretrain(Optimisation):
@@ -30,11 +34,32 @@ class Pretrain(Optimisation):
     vocab_size: int = setting(16384, N_("Tokens of a tokenizer that is trained."), ge=200)
     validation: str | None = setting(None, N_("File of held-out text (default: 1 %\u00a0of the documents)."))
     tokens_per_step: int = setting(16384, N_("Tokens of one optimizer step, over all processes."), ge=128)
-    max_tokens: int = setting(40_000_000, N_("Tokens to train on, repeats counted."), ge=1000)
+    max_tokens: int | None = setting(
+        None,
+        N_("Tokens to train on, repeats counted (default: 40 million, or what --hours allows)."),
+        ge=1000,
+    )
+    hours: float | None = setting(
+        None,
+        N_(
+            "Hours that all of it may take, instead of --max-tokens: schedule and rows are planned to end then."
+        ),
+        gt=0,
+    )
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
     short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
         "linear", N_("How the learning rate falls after its rise.")
+    )
+    optimizer: Literal["adamw", "sophia"] = setting(
+        "adamw", N_("What moves the weights: adamw, or sophia, which measures the curvature every ten steps.")
+    )
+    curvature: Curvature = setting(
+        "gnb",
+        N_("How sophia measures it: gnb (Gauss-Newton-Bartlett) or hutchinson, which takes longer."),
+    )
+    spike_guard: bool = setting(
+        True, N_("Skip a step whose loss or gradient lies far above those before it, as a bad batch's does.")
     )
     initialisation: Literal["random", "informed"] = setting(
         "informed", N_("random: noise, as in the paper; informed: counted word vectors and local attention.")
@@ -61,7 +86,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
 
 
-def _task(settings: dict[str, Any]) -> type[Task]:
+def _task(settings: dict[str, Any]) -> type[MaskedLm] | type[CausalLm]:
     """Return the task of the objective that is asked for."""
     from afina.verbs._objectives import OBJECTIVES
 
@@ -95,7 +120,7 @@ def _as_begun(texts: list[str], settings: dict[str, Any]) -> tuple[list[str], di
     return old, kept | passing(settings)
 
 
-def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dict[str, Any]:
+def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | CausalLm) -> dict[str, Any]:
     from contextlib import nullcontext
     from functools import partial
 
@@ -107,6 +132,10 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
     began = time.perf_counter()
     if not texts:
         raise InputError(_("Name at least one text file to learn from."))
+    if chosen.hours and chosen.max_tokens:
+        raise InputError(_("--hours and --max-tokens are two ways to say how long: give one of them."))
+    if not (chosen.hours or chosen.max_tokens):
+        chosen = chosen.replace(max_tokens=parts.TOKENS)
     for text in [*texts, *([Path(chosen.validation)] if chosen.validation else [])]:
         check(text)
     source = parts.source(chosen, offline=common.offline)
@@ -122,7 +151,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
     from afina.train.run import write_settings
+    from afina.verbs import _hours
 
+    fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # the others find what the first has made
@@ -134,6 +165,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             if main and not (source or chosen.tokenizer):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
+            planned = _hours.recorded(run) if chosen.resume else {}
             phases = parts.phases(
                 chosen, train, tokenizer, accelerator.num_processes, accelerator.process_index
             )
@@ -143,10 +175,10 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             | chosen.model_dump(mode="json", exclude=PASSING)
             | task.model_dump(mode="json")
         )
-        write_settings(run / "run.toml", kept, machine.recorded())
+        write_settings(run / "run.toml", kept, machine.recorded() | planned)
     torch.manual_seed(chosen.seed)
     model = parts.start(chosen, source, tokenizer, train[0])
-    total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
+    collate = partial(task.collate, tokenizer=tokenizer)
 
     def evaluate(model: torch.nn.Module) -> tuple[list[float], dict[str, Any]]:
         scores = parts.held_out(model, task, tokenizer, held, chosen)
@@ -159,24 +191,49 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             Full().save(model, new, None)
             tokenizer.save_pretrained(new)
 
+    if chosen.hours:
+        with folder.unless_refused(run, new=fresh and main):
+            if not planned:
+                costs = _hours.measured(
+                    accelerator,
+                    model,
+                    task,
+                    chosen,
+                    phases,
+                    collate,
+                    evaluate,
+                    run,
+                    began + 3600 * chosen.hours,
+                )
+                planned = _hours.plan(costs, phases, chosen)
+                if main:
+                    write_settings(run / "run.toml", kept, machine.recorded() | planned)
+        phases = [
+            (rows, plan, steps)
+            for (rows, plan, _most), steps in zip(phases, planned["planned_steps"], strict=True)
+        ]
+    total = min(sum(steps for _windows, _plan, steps in phases), chosen.max_steps or 10**12)
     budget = Budget(
         steps=total,
-        learning_rate=chosen.learning_rate or 1e-3,
+        learning_rate=chosen.learning_rate or RATES[chosen.optimizer],
         seed=chosen.seed,
         warmup_steps=chosen.warmup_steps,
         lr_scheduler_type=chosen.lr_scheduler_type,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
+        spike_guard=chosen.spike_guard,
+        optimizer=chosen.optimizer,
+        curvature=chosen.curvature,
         adam_beta2=0.98,
-        eval_steps=chosen.eval_steps or max(1, total // 20),
-        save_steps=chosen.save_steps or max(1, total // 100),
+        eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
+        save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
     )
     progress = fit(
         accelerator,
         model,
         Full(),
         task.loss,
-        partial(parts.between, phases, partial(task.collate, tokenizer=tokenizer)),
+        partial(parts.between, phases, collate),
         budget,
         run,
         steps_per_epoch=phases[0][1].steps_per_epoch,
@@ -184,6 +241,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         keep_best=keep,
         resume=chosen.resume,
         quiet=common.quiet,
+        drawn=task.drawn,
     )
     peak = machine.matrix_peak(chosen.precision)
     speed = progress.tokens / max(progress.seconds, 1e-9)
@@ -200,6 +258,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             }
         },
         "scores": {"validation": scores},
+        "skipped_steps": progress.guard.skipped,
         "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},
     }
     if accelerator.is_main_process:
