@@ -182,3 +182,18 @@ class Training(Optimisation):
         N_("Stop after so many evaluations without a better validation score (default: by the preset)."),
         ge=1,
     )
+
+
+class Reading(Optimisation):
+    """Settings of training on plain text, which is counted in tokens; the verb says how many."""
+
+    validation: str | None = setting(None, N_("File of held-out text (default: 1 %\u00a0of the documents)."))
+    short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
+    short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
+    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
+        "linear", N_("How the learning rate falls after its rise.")
+    )
+    output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
+    resume: bool = setting(False, N_("Go on with the run that the folder holds."))
+    overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))

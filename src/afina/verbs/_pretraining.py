@@ -1,16 +1,72 @@
-"""What pre-training is made of: its tokenizer, its text, its start, its phases, its held-out score."""
+"""What training on plain text is made of: its tokenizer, its text, its start, its phases, its held-out score."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
+from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
-Phase = tuple[Any, Any, int]  # rows of one length, their plan, and the steps it is followed for
+# Of each source of a step's rows, these, of one length, and their plan; and the steps that they are followed for.
+Phase = tuple[list[tuple[Any, Any]], int]
+
+
+def as_begun(
+    texts: list[str], settings: dict[str, Any], checked: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return texts and settings as the run began; one that now says otherwise is an error.
+
+    `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong.
+    """
+    from afina.train import folder
+    from afina.train.run import read_settings
+
+    if not texts and not settings.get("output_dir"):
+        raise InputError(_("Name at least one text file to learn from."))
+    run = folder.place(settings.get("output_dir"), texts[0] if texts else "")
+    folder.check(run, resume=True, overwrite=False)
+    begun = read_settings(run / "run.toml")
+    begun.pop("recorded", None)
+    old = begun.pop("texts", texts)
+    told = checked(begun | settings)
+    unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
+    if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=", ".join(old), new=", ".join(texts)
+            )
+        )
+    kept = {name: value for name, value in begun.items() if name not in PASSING}
+    return old, kept | passing(settings)
+
+
+def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
+    """Return the run's folder; InputError where a text, or one of `others`, or the folder cannot be used."""
+    from afina.data.corpus import check
+    from afina.train import folder
+
+    if not texts:
+        raise InputError(_("Name at least one text file to learn from."))
+    for text in [*texts, *(Path(other) for other in others if other)]:
+        check(text)
+    run = folder.place(chosen.output_dir, str(texts[0]))
+    folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
+    return run
+
+
+def write(texts: list[Path], run: Path, settings: Mapping[str, Any]) -> None:
+    """Write the run's `run.toml`: its texts, its settings, and what the machine is."""
+    from afina.train import machine
+    from afina.train.run import write_settings
+
+    kept = {name: value for name, value in settings.items() if name not in PASSING}
+    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, machine.recorded())
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
@@ -105,41 +161,57 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
 
 def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one."""
+    objective = OBJECTIVES[chosen.objective]
+    if not source:
+        return objective.build(chosen, tokenizer, corpus)
+    return opened(source, objective.task.head, chosen)
+
+
+def opened(source: Path, head: str, chosen: Any) -> Any:
+    """Return the model in `source` with the head `AutoModelFor…`, without dropout unless it is asked for."""
     from afina.models.load import load
 
-    objective = OBJECTIVES[chosen.objective]
-    if source:
-        model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
-        most = model.config.max_position_embeddings
-        if (chosen.max_length or 0) > most:
-            raise InputError(
-                _("--max-length {length} is more than the {most} tokens that the model reads.").format(
-                    length=chosen.max_length, most=most
-                )
+    model: Any = load(source, head, dropout=chosen.dropout or 0.0)
+    most = model.config.max_position_embeddings
+    if (chosen.max_length or 0) > most:
+        raise InputError(
+            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                length=chosen.max_length, most=most
             )
-        return model
-    return objective.build(chosen, tokenizer, corpus)
+        )
+    return model
 
 
-def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> list[Phase]:
-    """Return (rows, plan, steps) for the short rows and for the long ones."""
+def phases(
+    chosen: Any, part: Part, tokenizer: Any, world: int, rank: int, *, replay: Part | None = None
+) -> list[Phase]:
+    """Return what is read in short rows and then in long ones; with `replay` each step has a share of that text.
+
+    The share is one of tokens, `chosen.replay`; each text is read in an order of its own, to its end and anew.
+    """
     from afina.batching.plan import Plan
     from afina.batching.windows import Windows
 
     objective = OBJECTIVES[chosen.objective]
     full, phases = chosen.max_length or 512, []
+    shares = [(part, 1.0)] if replay is None else [(part, 1 - chosen.replay), (replay, chosen.replay)]
     for length, share, seed in (
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
     ):
-        windows = Windows(part[0], length - objective.special, part[1], objective.special)
-        lengths = windows.lengths()
-        mean = sum(lengths) / len(lengths)
-        rows = max(1, round(chosen.tokens_per_step / mean))
-        plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed, world, rank)
-        steps = round(share * chosen.max_tokens / (rows * mean))
+        sources, tokens = [], 0.0
+        for place, ((corpus, documents), weight) in enumerate(shares):
+            windows = Windows(corpus, length - objective.special, documents, objective.special)
+            lengths = windows.lengths()
+            mean = sum(lengths) / len(lengths)
+            rows = max(1, round(weight * chosen.tokens_per_step / mean))
+            # The masks of two texts are drawn apart: their plans must not share a seed.
+            plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed + 2 * place, world, rank)
+            sources.append((objective.rows(windows, tokenizer), plan))
+            tokens += rows * mean
+        steps = round(share * chosen.max_tokens / tokens)
         if steps:
-            phases.append((objective.rows(windows, tokenizer), plan, steps))
+            phases.append((sources, steps))
     if not phases:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
@@ -147,6 +219,86 @@ def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> li
             )
         )
     return phases
+
+
+def learn(
+    accelerator: Any, model: Any, method: Any, task: Any, tokenizer: Any, phases: list[Phase], held: Part,
+    chosen: Any, run: Path, *, quiet: bool,
+) -> Any:  # fmt: skip
+    """Train the model through the phases, keep its best state in `best/`, and return how it went.
+
+    What a method has put into the model is merged there, in a copy, so that it is an ordinary model of its kind.
+    """
+    import copy
+
+    from afina.train.atomic import replaced
+    from afina.train.fit import Budget, fit
+
+    total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
+
+    def evaluate(model: Any) -> tuple[list[float], dict[str, Any]]:
+        scores = held_out(model, task, tokenizer, held, chosen)
+        return [-next(iter(scores.values()))["value"]], {
+            "validation": {name: each["value"] for name, each in scores.items()}
+        }
+
+    def keep(model: Any) -> None:
+        with replaced(run / "best") as new:
+            whole = model if method.whole else method.merge(copy.deepcopy(model))
+            whole.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+
+    budget = Budget(
+        steps=total,
+        learning_rate=chosen.learning_rate or 1e-3,
+        seed=chosen.seed,
+        warmup_steps=chosen.warmup_steps,
+        lr_scheduler_type=chosen.lr_scheduler_type,
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=chosen.max_grad_norm,
+        adam_beta2=0.98,
+        eval_steps=chosen.eval_steps or max(1, total // 20),
+        save_steps=chosen.save_steps or max(1, total // 100),
+    )
+    return fit(
+        accelerator,
+        model,
+        method,
+        task.loss,
+        partial(between, phases, partial(task.collate, tokenizer=tokenizer)),
+        budget,
+        run,
+        steps_per_epoch=phases[0][0][0][1].steps_per_epoch,
+        evaluate=evaluate,
+        keep_best=keep,
+        resume=chosen.resume,
+        quiet=quiet,
+    )
+
+
+def figures(
+    progress: Any, model: Any, scores: Mapping[str, Any], chosen: Any, run: Path, began: float
+) -> dict[str, Any]:
+    """Return what a run is said to have cost and learnt; `scores` are those of held-out text."""
+    from afina.train import machine
+
+    speed = progress.tokens / max(progress.seconds, 1e-9)
+    peak = machine.matrix_peak(chosen.precision)
+    return {
+        "run": str(run),
+        "tokens_seen": progress.tokens,
+        "tokens_per_s": round(speed, 1),
+        "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
+        "losses": {"validation": losses(chosen, scores)},
+        "scores": {"validation": scores},
+        "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},
+    }
+
+
+def losses(chosen: Any, scores: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the losses of the objective alone, None for what the model does not learn."""
+    names = OBJECTIVES[chosen.objective].losses
+    return {name: scores[name]["value"] if name in scores else None for name in names}
 
 
 def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
@@ -176,8 +328,10 @@ def between(
     from afina.batching.plan import batches
 
     done = 0
-    for encoded, plan, steps in phases:
+    for sources, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            yield from batches(plan, encoded, collate, first, last)
+            drawn = (batches(plan, rows, collate, first, last) for rows, plan in sources)
+            for parts in zip(*drawn, strict=True):
+                yield [batch for part in parts for batch in part]
         done += steps
