@@ -67,7 +67,7 @@ class Run:
                     path=self.path
                 )
             )
-        if "objective" in self.settings:  # of `pretrain`
+        if "objective" in self.settings:  # of `pretrain` and `adapt`
             raise InputError(
                 _(
                     "The model in {path} is pre-trained and has learnt no task yet. Fine-tune it first: "

@@ -17,6 +17,9 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[list[tuple[Any, Any]], int]
 
 
+PASSES = 3  # over a text to adapt to, where no number of tokens is given
+
+
 def as_begun(
     texts: list[str], settings: dict[str, Any], checked: Callable[[dict[str, Any]], Mapping[str, Any]]
 ) -> tuple[list[str], dict[str, Any]]:
@@ -75,11 +78,12 @@ def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[s
     from afina.train.track import say
 
     size = sum(text.stat().st_size for text in texts) / 1e6
+    plan = _("Training goes on for {tokens} tokens, {step} a step.")
+    if chosen.max_tokens is None:
+        plan = _("Training goes over the text {passes} times, {step} tokens a step.")
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
-        _("Training goes on for {tokens} tokens, {step} a step.").format(
-            tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
-        ),
+        plan.format(tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step), passes=PASSES),
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
     ):
         say(sentence, quiet)
@@ -108,7 +112,6 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
 
 def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | None) -> Any:
     """Take the tokenizer of the model, the one that is named, the one in the folder `made`, or train one."""
-    from afina.data.corpus import documents
     from afina.models.load import load_tokenizer, read_tokenizer
 
     if source:
@@ -119,8 +122,14 @@ def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | 
         return read_tokenizer(Path(chosen.tokenizer))
     if made and made.is_dir():
         return read_tokenizer(made)
-    texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
-    return OBJECTIVES[chosen.objective].tokenizer(texts_of, chosen.vocab_size)
+    return OBJECTIVES[chosen.objective].tokenizer(texts_of(texts), chosen.vocab_size)
+
+
+def texts_of(files: list[Path]) -> Iterator[str]:
+    """Yield the documents of all files, a paragraph a line."""
+    from afina.data.corpus import documents
+
+    return ("\n".join(paragraphs) for file in files for paragraphs in documents(file))
 
 
 def kept(tokenizer: Any, folder: Path) -> Any:
@@ -134,20 +143,14 @@ def kept(tokenizer: Any, folder: Path) -> Any:
 
 
 def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[Part, Part]:
-    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents."""
+    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents, ten if it can be."""
     import numpy as np
 
-    from afina.data.corpus import Corpus
-    from afina.train.atomic import cannot_write
-
-    try:
-        train = Corpus.build(texts, tokenizer, run / "corpus")
-        if chosen.validation:
-            return (train, None), (Corpus.build([Path(chosen.validation)], tokenizer, run / "held_out"), None)
-    except OSError as error:
-        raise cannot_write(run / "corpus", error) from None
+    train, _all = encoded(texts, tokenizer, run / "corpus")
+    if chosen.validation:
+        return (train, None), encoded([Path(chosen.validation)], tokenizer, run / "held_out")
     held = np.zeros(len(train), dtype=bool)
-    held[:: max(2, min(100, len(train) // 2))] = True
+    held[:: max(2, min(100, len(train) // 10))] = True
     if len(train) < 4:
         raise InputError(
             _("The text has {n} documents (parts between blank lines), too few to hold some out.").format(
@@ -159,27 +162,37 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     return (train, ~held), (train, held)
 
 
+def encoded(texts: list[Path], tokenizer: Any, folder: Path) -> Part:
+    """Return the whole of the texts, encoded into `folder`; InputError where that cannot be written."""
+    from afina.data.corpus import Corpus
+    from afina.train.atomic import cannot_write
+
+    try:
+        return Corpus.build(texts, tokenizer, folder), None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
 def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one."""
+    from afina.models.load import load
+
     objective = OBJECTIVES[chosen.objective]
     if not source:
         return objective.build(chosen, tokenizer, corpus)
-    return opened(source, objective.task.head, chosen)
+    model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
+    check_length(chosen, model.config.max_position_embeddings)
+    return model
 
 
-def opened(source: Path, head: str, chosen: Any) -> Any:
-    """Return the model in `source` with the head `AutoModelFor…`, without dropout unless it is asked for."""
-    from afina.models.load import load
-
-    model: Any = load(source, head, dropout=chosen.dropout or 0.0)
-    most = model.config.max_position_embeddings
+def check_length(chosen: Any, most: int) -> None:
+    """Raise InputError where longer rows are asked for than the model reads."""
     if (chosen.max_length or 0) > most:
         raise InputError(
             _("--max-length {length} is more than the {most} tokens that the model reads.").format(
                 length=chosen.max_length, most=most
             )
         )
-    return model
 
 
 def phases(
