@@ -31,9 +31,9 @@ def broken_words(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, most:
     for text in texts:
         plain = backend.normalizer.normalize_str(text) if backend.normalizer else text
         counted.update(word for word, _place in backend.pre_tokenizer.pre_tokenize_str(plain))
-    spared = {}
+    known, spared = tokenizer.get_vocab(), {}
     for word, times in counted.items():
-        if times < LEAST or not backend.decoder.decode([word]).strip().isalpha():
+        if times < LEAST or word in known or not backend.decoder.decode([word]).strip().isalpha():
             continue
         pieces = len(backend.model.tokenize(word))
         if pieces >= PIECES:

@@ -21,11 +21,15 @@ PASSES = 3  # over a text to adapt to, where no number of tokens is given
 
 
 def as_begun(
-    texts: list[str], settings: dict[str, Any], checked: Callable[[dict[str, Any]], Mapping[str, Any]]
+    texts: list[str],
+    settings: dict[str, Any],
+    decides: str,
+    checked: Callable[[dict[str, Any]], Mapping[str, Any]],
 ) -> tuple[list[str], dict[str, Any]]:
     """Return texts and settings as the run began; one that now says otherwise is an error.
 
-    `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong.
+    `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong; it needs the
+    setting that `decides` which others there are.
     """
     from afina.train import folder
     from afina.train.run import read_settings
@@ -37,7 +41,7 @@ def as_begun(
     begun = read_settings(run / "run.toml")
     begun.pop("recorded", None)
     old = begun.pop("texts", texts)
-    told = checked(begun | settings)
+    told = checked({name: value for name, value in begun.items() if name == decides} | settings)
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
     if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
         raise InputError(

@@ -58,7 +58,7 @@ def adapt(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     begin(settings)
     files = [str(text) for text in texts]
     if settings.get("resume"):
-        files, settings = parts.as_begun(files, settings, lambda given: _chosen(given)[0].flat())
+        files, settings = parts.as_begun(files, settings, "model", lambda given: _chosen(given)[0].flat())
     chosen, source = _chosen(settings)
     return _run([Path(text) for text in files], chosen, source)
 
