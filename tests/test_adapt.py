@@ -25,7 +25,7 @@ from afina.verbs._pretraining import between, phases
 from test_pretrain import corpus
 
 Command = Callable[..., toy.Said]
-SMALL = "--max-tokens 3000 --tokens-per-step 500 --short-length 32 --quiet".split()
+SMALL = ["--max-tokens", "3000", "--tokens-per-step", "500", "--short-length", "32", "--quiet"]
 WORD = "electroencefalografista"
 
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
@@ -176,7 +176,7 @@ def test_an_adapter_is_merged(afina_: Command, models: dict[str, Path], tmp_path
     assert new.keys() == old.keys()
     moved = {name for name in new if not torch.equal(new[name], old[name])}
     assert moved
-    assert all(name.endswith("weight") and ".layer." in name or "pooler" in name for name in moved)
+    assert all((name.endswith("weight") and ".layer." in name) or "pooler" in name for name in moved)
 
 
 def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], tmp_path: Path) -> None:

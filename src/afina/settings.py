@@ -187,7 +187,9 @@ class Training(Optimisation):
 class Reading(Optimisation):
     """Settings of training on plain text, which is counted in tokens; the verb says how many."""
 
-    validation: str | None = setting(None, N_("File of held-out text (default: 1 %\u00a0of the documents, at least ten)."))
+    validation: str | None = setting(
+        None, N_("File of held-out text (default: 1 %\u00a0of the documents, at least ten).")
+    )
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
     short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(

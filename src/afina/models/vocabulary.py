@@ -62,7 +62,7 @@ def extended(tokenizer: PreTrainedTokenizerBase, words: list[str]) -> PreTrained
         return longer
     form["model"]["vocab"] |= {word: len(tokenizer) + i for i, word in enumerate(words)}
     form["model"]["ignore_merges"] = True
-    longer._tokenizer = Tokenizer.from_str(json.dumps(form))  # type: ignore[attr-defined]
+    longer._tokenizer = Tokenizer.from_str(json.dumps(form))
     return longer
 
 

@@ -17,6 +17,7 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[list[tuple[Any, Any]], int]
 
 
+SCORED = 1500  # rows of held-out text at most, spread evenly
 PASSES = 3  # over a text to adapt to, where no number of tokens is given
 
 
@@ -253,12 +254,6 @@ def learn(
 
     total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
 
-    def evaluate(model: Any) -> tuple[list[float], dict[str, Any]]:
-        scores = held_out(model, task, tokenizer, held, chosen)
-        return [-next(iter(scores.values()))["value"]], {
-            "validation": {name: each["value"] for name, each in scores.items()}
-        }
-
     def keep(model: Any) -> None:
         with replaced(run / "best") as new:
             whole = model if method.whole else method.merge(copy.deepcopy(model))
@@ -286,11 +281,26 @@ def learn(
         budget,
         run,
         steps_per_epoch=phases[0][0][0][1].steps_per_epoch,
-        evaluate=evaluate,
+        evaluate=evaluation(task, tokenizer, held, chosen),
         keep_best=keep,
         resume=chosen.resume,
         quiet=quiet,
     )
+
+
+def evaluation(task: Any, tokenizer: Any, held: Part, chosen: Any) -> Callable[[Any], Any]:
+    """Return what scores the model in mid-training, on some of the held-out text.
+
+    Twenty such scorings read at most a third of what is trained on, or they would take the longest in a short run.
+    """
+    rows = max(100, min(SCORED, chosen.max_tokens // (60 * chosen.short_length)))
+
+    def evaluate(model: Any) -> tuple[list[float], dict[str, Any]]:
+        found = held_out(model, task, tokenizer, held, chosen, rows)
+        values = {name: each["value"] for name, each in found.items()}
+        return [-next(iter(values.values()))], {"validation": values}
+
+    return evaluate
 
 
 def figures(
@@ -318,7 +328,9 @@ def losses(chosen: Any, scores: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: scores[name]["value"] if name in scores else None for name in names}
 
 
-def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
+def held_out(
+    model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any, most: int = SCORED
+) -> dict[str, Any]:
     """Score the model on held-out text, with masks and pairs that are the same every time, the main figure first."""
     import torch
 
@@ -328,7 +340,7 @@ def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> 
     objective = OBJECTIVES[chosen.objective]
     windows = Windows(part[0], chosen.short_length - objective.special, part[1], objective.special)
     lengths, encoded = windows.lengths(), objective.rows(windows, tokenizer)
-    order = sorted(range(0, len(windows), max(1, len(windows) // 1500)), key=lambda row: -lengths[row])
+    order = sorted(range(0, len(windows), max(1, len(windows) // most)), key=lambda row: -lengths[row])
     answers: list[Any] = []
     model.eval()
     with torch.no_grad():

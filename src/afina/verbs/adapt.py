@@ -10,6 +10,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Reading, setting
+from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _pretraining as parts
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import check_tokenizer, in_words, nearness
@@ -86,7 +87,6 @@ def _pre_trained(config: dict[str, Any]) -> bool:
 def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
     from contextlib import nullcontext
 
-    from afina.models.find import shape
     from afina.models.vocabulary import broken_words, check, extended, grow
     from afina.train.track import say
     from afina.verbs._forgetting import before, forgetting, language_model, neutral
@@ -150,9 +150,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
             )
     if main:
         parts.write(texts, run, chosen._replace(verb=verb).flat())
-    head = task.head
-    if verb.objective == "mlm" and not (task.nsp or _pre_trained(shape(source))):
-        head = "AutoModelForMaskedLM"
+    head = _head(task, source)
     torch.manual_seed(verb.seed)
     model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
     model = method.modify(model, tokenizer).to(accelerator.device)
@@ -182,7 +180,15 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
     return result
 
 
-def _resolved(verb: Adapt, own: LanguageModel, method: Method) -> Adapt:
+def _head(task: Any, source: Path) -> str:
+    """Return the class of model to train: BERT's head for sentences is kept, and drawn only where it is asked for."""
+    from afina.models.find import shape
+
+    without = task.head == MaskedLm.head and not (task.nsp or _pre_trained(shape(source)))
+    return "AutoModelForMaskedLM" if without else task.head
+
+
+def _resolved(verb: Adapt, own: LanguageModel, method: Method) -> Any:
     """Return the settings when the model and the method's preset have decided what was open."""
     parts.check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
