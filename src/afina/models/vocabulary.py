@@ -54,16 +54,27 @@ def extended(tokenizer: PreTrainedTokenizerBase, words: list[str]) -> PreTrained
     get them as entries that count before the merges do.
     """
     from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    longer = copy.deepcopy(tokenizer)
     form = json.loads(_extendable(tokenizer).to_str())
     if form["model"]["type"] == "WordPiece":
+        longer = copy.deepcopy(tokenizer)
         longer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
         return longer
     form["model"]["vocab"] |= {word: len(tokenizer) + i for i, word in enumerate(words)}
     form["model"]["ignore_merges"] = True
-    longer._tokenizer = Tokenizer.from_str(json.dumps(form))
-    return longer
+    # Of the general class: those of GPT-2, RoBERTa and others rebuild themselves when they are read, without the entries.
+    signs = tokenizer.special_tokens_map | {"extra_special_tokens": tokenizer.extra_special_tokens}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(form)),
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        chat_template=tokenizer.chat_template,
+        clean_up_tokenization_spaces=False,
+        **signs,
+    )
 
 
 def check(tokenizer: PreTrainedTokenizerBase, words: list[str], folder: Path) -> None:
