@@ -267,27 +267,31 @@ def test_a_tokenizer_that_takes_no_words() -> None:
         vocabulary.broken_words(["a"], tokenizer, 3)
 
 
-def test_nearness(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = load_tokenizer(models["encoder"])
+def test_nearness(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    ordinary = np.array([word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 3])
-    fields = [random.permutation(ordinary)[:1500] for _ in range(2)]
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(random.choice(letters, 9)) for _ in range(3000)]
+    fields = [words[:1500], words[1500:]]
 
-    def write(name: str, field: int, size: int = 4000) -> Path:
+    def write(name: str, field: int, size: int = 8000) -> Path:
         file = tmp_path / name
         file.write_text(" ".join(random.choice(fields[field], size)), encoding="utf-8")
         return file
 
     text, rows, other = write("text.txt", 0), write("rows.txt", 0), write("other.txt", 1)
-    near, far = (_domain.nearness([text], file, tokenizer) for file in (rows, other))
+    near, far = (_domain.nearness([text], file) for file in (rows, other))
     assert (near.far, far.far) == (False, True)
-    assert near.divergence < 0.1 < 0.8 < far.divergence
-    assert near.overlap > far.overlap
+    assert near.divergence < 0.05
+    assert (far.divergence, far.overlap) == (1, 0)
+    assert near.overlap > 0.6
     # The size of a text does not count, and few words say nothing.
-    small = _domain.nearness([text], write("small.txt", 0, 2500), tokenizer)
-    assert small.divergence == pytest.approx(near.divergence, abs=0.1)
-    assert _domain.nearness([text], write("few.txt", 0, 500), tokenizer).far is None
+    assert _domain.nearness([text], write("small.txt", 0, 2500)).divergence < 0.05
+    assert _domain.nearness([text], write("few.txt", 0, 500)).far is None
     assert "not of their field" in _domain.in_words(far, "rows.txt")
+    # What everyday text is full of brings nothing near.
+    text.write_text(text.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
+    other.write_text(other.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
+    assert _domain.nearness([text], other).divergence == 1
 
 
 @pytest.mark.parametrize(

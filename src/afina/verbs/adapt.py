@@ -113,7 +113,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
     _check_method(verb, own, method)
     shorter = tokenizer = own.tokenizer
     check_tokenizer(texts, tokenizer, verb.model)
-    near = nearness(texts, Path(verb.task_data), tokenizer) if verb.task_data else None
+    near = nearness(texts, Path(verb.task_data)) if verb.task_data else None
     if near:
         say(in_words(near, verb.task_data), common.quiet)
     words = []
