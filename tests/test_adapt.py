@@ -180,6 +180,16 @@ def test_an_adapter_is_merged(afina_: Command, models: dict[str, Path], tmp_path
     assert all((name.endswith("weight") and ".layer." in name) or "pooler" in name for name in moved)
 
 
+@pytest.mark.parametrize("method", ["lora", "ia3", "bitfit", "partial", "gradual", "head"])
+def test_what_is_kept_answers_as_what_was_trained(method: str, afina_: Command, tmp_path: Path) -> None:
+    words = ("adapt", "text.txt", "--model", "encoder", *SMALL, "--output-dir", "run", "--method", method)
+    said = afina_(*words, "--json", "--learning-rate", "0.02")
+    assert said.code == 0
+    scored = [step["validation"] for step in toy.steps(tmp_path / "run") if step.get("best")]
+    assert said.json["losses"]["validation"]["mlm"] == pytest.approx(scored[-1]["mlm"], abs=1e-5)
+    assert scored[-1]["mlm"] < said.json["losses"]["before"]["mlm"]
+
+
 def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(models["encoder"])
     field = Corpus.build([corpus(tmp_path / "field.txt", 400)], tokenizer, tmp_path / "field")
