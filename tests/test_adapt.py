@@ -121,6 +121,8 @@ def test_a_finished_run(kind: str, afina_: Command, tmp_path: Path) -> None:
     said = afina_("finetune", "run/run.toml")
     assert (said.code, "afina adapt" in said.err) == (2, True)
 
+    asked = {"encoder": "El [MASK] duerme.", "decoder": "El perro"}[kind]
+    assert afina_("predict", "run", asked, "--json").json[0]["prediction"]
     toy.table(tmp_path / "toy.csv")
     said = afina_("finetune", "toy.csv", "--model", "run/best", "--max-steps", "1", "--quiet", "--json")
     assert said.code == 0
@@ -196,9 +198,9 @@ def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], 
     general = Corpus.build([corpus(tmp_path / "general.txt", 50)], tokenizer, tmp_path / "general")
     chosen = SimpleNamespace(
         objective="mlm", max_length=64, short_length=32, short_share=0.5, seed=1, tokens_per_step=4000,
-        max_tokens=40_000, micro_batch_tokens=1000, replay=0.1,
+        micro_batch_tokens=1000, replay=0.1,
     )  # fmt: skip
-    found = phases(chosen, (field, None), tokenizer, 1, 0, replay=(general, None))
+    found = phases(chosen, (field, None), tokenizer, 1, 0, tokens=40_000, replay=(general, None))
     assert len(found) == 2
     for sources, _steps in found:
         tokens = []

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import families
 import toys
 from afina.batching.plan import Plan, batches, generator
 from afina.batching.windows import ELSEWHERE, FOLLOWS, NO_PAIR, Windows
 from afina.data.corpus import Corpus
 from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
+from afina.models.pieces import pieces
 from afina.names import ENCODER
 from afina.tasks.masked_lm import IGNORED, MaskedLm
 
@@ -72,18 +74,55 @@ def random_rows(tokenizer, tokens, longest=100):
     return [{"segments": [rng.choice(ordinary, length)]} for length in lengths]
 
 
-def test_of_fifteen_per_cent_most_are_hidden_some_changed_some_left(tokenizer):
-    whole, seen, asked = masked(random_rows(tokenizer, 100_000), tokenizer)
-    assert len(whole) > 100_000
+@pytest.mark.parametrize("task", [TASK, MaskedLm(whole_word_masking=True)], ids=["tokens", "words"])
+def test_of_fifteen_per_cent_most_are_hidden_some_changed_some_left(task, tokenizer):
+    whole, seen, asked = masked(random_rows(tokenizer, 1_000_000, longest=500), tokenizer, task)
+    assert len(whole) > 1_000_000
     share, fates = shares(whole, seen, asked, tokenizer)
-    assert share == pytest.approx(15, abs=0.3)
-    assert fates == pytest.approx([80, 10, 10], abs=1)
+    assert share == pytest.approx(15, abs=0.1)
+    assert fates == pytest.approx([80, 10, 10], abs=0.3)
     special = np.isin(whole, tokenizer.all_special_ids)
     assert special.any() and not asked[special].any()
     changed = seen[asked & (seen != whole) & (seen != tokenizer.mask_token_id)]
     assert not np.isin(changed, tokenizer.all_special_ids).any()
     assert len(set(changed)) > 0.8 * len(tokenizer), "random tokens come from the whole vocabulary"
     assert (seen[~asked] == whole[~asked]).all()
+
+
+def test_all_tokens_of_a_word_are_chosen_or_none(tokenizer):
+    rows = random_rows(tokenizer, 50_000)
+    on = np.array(
+        [token.startswith("##") for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
+    )
+    whole, _seen, asked = masked(rows, tokenizer, MaskedLm(whole_word_masking=True, mlm_probability=0.4))
+    after = np.flatnonzero(on[whole] & ~np.isin(np.roll(whole, 1), tokenizer.all_special_ids))
+    assert len(after) > 10_000
+    assert (asked[after] == asked[after - 1]).all()
+    share, _fates = shares(whole, _seen, asked, tokenizer)
+    assert share == pytest.approx(40, abs=0.3)
+    # Long words are drawn as often as short ones, each token as often as any other.
+    _plain, _seen, others = masked(rows, tokenizer, MaskedLm(mlm_probability=0.4))
+    assert not (others[after] == others[after - 1]).all()
+    assert asked[after].mean() == pytest.approx(0.4, abs=0.02)
+    one = [{"segments": [[*np.flatnonzero(~on)[-1:], *np.flatnonzero(on)[:6]]]}] * 50
+    _whole, _seen, asked = masked(one, tokenizer, MaskedLm(whole_word_masking=True))
+    assert asked.sum() == 50 * 7, "a row of one word is guessed whole"
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "words"),
+    [
+        ("BERT", "supercalifragilístico, ¿dónde", ["supercalifragilístico", ",", "¿", "dónde"]),
+        ("RoBERTa", "supercalifragilístico, ¿dónde", ["supercalifragilístico", ",", " ¿", "dónde"]),
+        ("XLM-R", "supercalifragilístico, ¿dónde", ["supercalifragilístico", ",", "¿", "dónde"]),
+    ],
+)
+def test_where_words_begin_by_family(family, text, words):
+    tokenizer = families.tokenizer(families.FAMILIES[family])
+    ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
+    starts = np.flatnonzero(pieces(tokenizer).starts(ids))
+    found = [tokenizer.decode(part) for part in np.split(ids, starts[1:])]
+    assert len(ids) > len(words) and found == words
 
 
 def test_the_share_can_be_chosen_and_a_short_row_has_one_guess(tokenizer):

@@ -283,6 +283,7 @@ def run(
         evaluate=evaluate,
         resume=resume,
         quiet=True,
+        drawn=getattr(case.task, "drawn", None),
     )
     return weights(model), progress
 

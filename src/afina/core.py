@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
+Curvature = Literal["gnb", "hutchinson"]
 Schedule = Literal["linear", "cosine", "warmup_stable_decay", "slanted_triangular"]
 
 
@@ -109,7 +110,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happened in one optimizer step; `index` counts from 1, `tokens` are those that are no padding."""
+    """What happened in one optimizer step; `index` counts from 1, `tokens` are those that are no padding.
+
+    A step that was `skipped` changed no weight.
+    """
 
     index: int
     loss: float
@@ -119,6 +123,7 @@ class Step:
     tokens: int
     rows: int
     seconds: float
+    skipped: bool = False
 
 
 class Stage(NamedTuple):

@@ -195,6 +195,16 @@ class Reading(Optimisation):
     lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
         "linear", N_("How the learning rate falls after its rise.")
     )
+    optimizer: Literal["adamw", "sophia"] = setting(
+        "adamw", N_("What moves the weights: adamw, or sophia, which measures the curvature every ten steps.")
+    )
+    curvature: Literal["gnb", "hutchinson"] = setting(
+        "gnb",
+        N_("How sophia measures it: gnb (Gauss-Newton-Bartlett) or hutchinson, which takes longer."),
+    )
+    spike_guard: bool = setting(
+        True, N_("Skip a step whose loss or gradient lies far above those before it, as a bad batch's does.")
+    )
     output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
     resume: bool = setting(False, N_("Go on with the run that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the run that the folder holds."))

@@ -27,6 +27,7 @@ VOCABULARY = (
     ("predictions",),  # ALBERT
     ("cls",),
 )
+NEXT_SENTENCE = "cls.seq_relationship"
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
 
 
@@ -130,14 +131,19 @@ def asked_once(model: nn.Module) -> Iterator[None]:
         del model.forward
 
 
-def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
-    """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
+def vocabulary_modules(model: nn.Module) -> tuple[str, ...]:
+    """Return the paths of the modules that lead from the last layer to the vocabulary; TypeError where none is known."""
     modules = dict(model.named_modules())
     path = next((path for path in VOCABULARY if all(name in modules for name in path)), None)
     if path is None:
         raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
-    for name in path:
-        hidden = modules[name](hidden)
+    return path
+
+
+def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Return the logits over the vocabulary for `hidden` [places, width]: only where they are asked for."""
+    for name in vocabulary_modules(model):
+        hidden = model.get_submodule(name)(hidden)
     bias = getattr(model, "final_logits_bias", None)  # BART's and Marian's
     if bias is not None:
         hidden = hidden + bias
@@ -168,7 +174,7 @@ def pooled(model: nn.Module, hidden: Tensor) -> Tensor:
 def next_sentence(model: nn.Module, hidden: Tensor) -> Tensor | None:
     """Return the logits [rows, 2] of BERT's next-sentence head (0: B follows A), None where there is none."""
     try:
-        head = model.get_submodule("cls.seq_relationship")
+        head = model.get_submodule(NEXT_SENTENCE)
     except AttributeError:
         return None
     return head(pooled(model, hidden))

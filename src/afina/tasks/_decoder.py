@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Row, Splits
@@ -127,6 +128,16 @@ class Decoder(Written):
         from afina.models.heads import hidden_states
 
         return hidden_states(model, batch.tensors)
+
+    def drawn(self, model: nn.Module, batch: Batch) -> Batch:
+        """Return the batch with next tokens drawn from what the model thinks; what is read stays as it is."""
+        from afina.models.heads import vocabulary
+
+        labels = batch.tensors["labels"].clone()
+        learnt = labels != IGNORED
+        words = vocabulary(model, self.states(model, batch)[learnt])
+        labels[learnt] = words.float().softmax(-1).multinomial(1)[:, 0]
+        return replace(batch, tensors={**batch.tensors, "labels": labels})
 
     def write(
         self, model: nn.Module, rows: Sequence[Row], tokenizer: Any, options: dict[str, Any]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+MASK = "[MASK]"  # what a person may write for a hidden word, whatever the tokenizer's own token is
+ON = "##"  # before a piece that goes on with a word, as WordPiece writes it
+FOLLOWS, NOT = "IsNext", "NotNext"  # the paper's words for a second sentence
 
 
 class MaskedLm(Task):
@@ -24,7 +30,10 @@ class MaskedLm(Task):
     A row is `segments` (one or two lists of token ids) or, from a corpus, `draw` and `length`: `draw(rng, nsp)`
     gives the segments anew every epoch. Masks are drawn from the row's generator: of `mlm_probability` of the
     tokens, 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens are never chosen. With `bow_weight`
-    the pooled [CLS] also learns which words the row holds (Ma et al. 2024), so that it speaks for the whole row.
+    the pooled [CLS] also learns which words the row holds (Ma et al. 2024), so that it speaks for the whole row. With
+    `whole_word_masking` words are drawn, and all tokens of one are chosen together; the shares are still of tokens.
+
+    Asked a text with masks, the model fills them; asked two texts, it says whether the second follows.
     """
 
     head: ClassVar[str] = "AutoModelForPreTraining"
@@ -40,11 +49,37 @@ class MaskedLm(Task):
         0.0, N_("Weight of guessing a row's bag of words from [CLS] (0: not learnt)."), ge=0
     )
     mlm_probability: float = setting(0.15, N_("Share of the tokens that are hidden and guessed."), gt=0, lt=1)
+    whole_word_masking: bool = setting(
+        False, N_("Choose all tokens of a word together, so that none gives the others away.")
+    )
+    top_k: int = setting(5, N_("How many words are told for each mask, with their probabilities."), ge=1)
 
     def choose_columns(self, table: Table) -> MaskedLm:
         from afina.data.columns import guess
 
         return self.replace(text=guess(table, "text", self.text))
+
+    def choose_inputs(self, table: Table) -> MaskedLm:
+        return self.choose_columns(table)
+
+    def ask(self, given: Any) -> Row:
+        """Return a text or, of a list of two, of two with a tab between or of a row with `text_pair`, a pair."""
+        texts: list[Any] = [given]
+        if isinstance(given, Mapping):
+            texts = [given.get(self.text, given.get("text")), given.get("text_pair") or None]
+        elif isinstance(given, str):
+            texts = given.split("\t")
+        elif isinstance(given, list | tuple):
+            texts = list(given)
+        if len(texts) > 2:
+            sentence = _(
+                "this model reads one text, or two with a tab between them, but here are {n}: {given}."
+            )
+            raise InputError(sentence.format(n=len(texts), given=str(given)[:80]))
+        asked = super().ask(texts[0] if texts and texts[0] is not None else given)
+        if len(texts) == 2 and texts[1] is not None:
+            asked["text_pair"] = super().ask(texts[1])["text"]
+        return asked | {"asked": True}
 
     def clean(self, row: Row) -> Row | None:
         from afina.data.columns import text_of
@@ -63,6 +98,10 @@ class MaskedLm(Task):
         return row["text"]
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
+        if rows and "asked" in rows[0]:
+            return [
+                _question(number, row, tokenizer, max_length, self.nsp) for number, row in enumerate(rows, 1)
+            ]
         ids = tokenizer([row["text"] for row in rows], add_special_tokens=False, truncation=False)[
             "input_ids"
         ]
@@ -71,6 +110,8 @@ class MaskedLm(Task):
     def length(self, row: Row) -> int:
         if "draw" in row:
             return row["length"]
+        if "texts" in row:
+            return len(row["input_ids"])
         return sum(map(len, row["segments"])) + len(row["segments"]) + 1
 
     def collate(
@@ -79,22 +120,28 @@ class MaskedLm(Task):
         import numpy as np
         import torch
 
-        special = [
+        from afina.models.pieces import pieces
+
+        special: list[int] = [
             tokenizer.cls_token_id,
             tokenizer.sep_token_id,
             tokenizer.pad_token_id,
             tokenizer.mask_token_id,
         ]
         ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        words = pieces(tokenizer) if self.whole_word_masking else None
         rows = [_assemble(row, rng, self.nsp, special[0], special[1]) for row, rng in items]
         width = max(len(ids) for ids, _second, _follows in rows)
         ids = np.full((len(rows), width), special[2], dtype=np.int64)
         types, attention = np.zeros_like(ids), np.zeros_like(ids)
         labels = np.full_like(ids, IGNORED)
-        for i, ((row, second, _follows), (_row, rng)) in enumerate(zip(rows, items, strict=True)):
-            hidden, gold = _mask(
-                row, rng, self.mlm_probability, tokenizer.mask_token_id, ordinary, tokenizer.all_special_ids
-            )
+        for i, ((row, second, _follows), (asked, rng)) in enumerate(zip(rows, items, strict=True)):
+            if "texts" in asked:  # what is hidden was hidden by the person, and no one knows the gold
+                hidden, gold = row, np.where(row == special[3], special[3], IGNORED)
+            else:
+                places = np.flatnonzero(~np.isin(row, tokenizer.all_special_ids))
+                chosen = _choose(row, places, rng, self.mlm_probability, words)
+                hidden, gold = _hide(row, chosen, rng, special[3], ordinary)
             ids[i, : len(row)], labels[i, : len(row)] = hidden, gold
             types[i, second : len(row)], attention[i, : len(row)] = 1, 1
         follows = np.array([follows for _ids, _second, follows in rows])
@@ -112,7 +159,8 @@ class MaskedLm(Task):
             whole = np.where(labels == IGNORED, ids, labels)
             tensors["bag"] = torch.from_numpy(np.where(np.isin(whole, special), IGNORED, whole))
             counts["bow"] = float(len(rows))
-        return Batch(tensors, counts, int(attention.sum()))
+        given = [row for row, _rng in items]
+        return Batch(tensors, counts, int(attention.sum()), given, tokenizer)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         from torch.nn.functional import cross_entropy
@@ -130,8 +178,28 @@ class MaskedLm(Task):
             terms["bow"] = Term(_bag_of_words(guess, batch.tensors["bag"]), self.bow_weight)
         return terms
 
+    def drawn(self, model: nn.Module, batch: Batch) -> Batch:
+        """Return the batch with hidden tokens, next sentences and bags of words drawn from what the model thinks."""
+        import torch
+
+        from afina.models.heads import next_sentence, pooled, vocabulary
+
+        hidden, words, _gold = self._hidden_words(model, batch)
+        labels, next_ = batch.tensors["labels"].clone(), batch.tensors["next"]
+        labels[labels != IGNORED] = _draw(words)
+        tensors = {**batch.tensors, "labels": labels}
+        guess = next_sentence(model, hidden) if self.nsp else None
+        if guess is not None:
+            tensors["next"] = torch.where(next_ == IGNORED, next_, _draw(guess))
+        if self.bow_weight:  # one word a row: its loss is the mean over the words of the bag
+            tensors["bag"] = _draw(vocabulary(model, pooled(model, hidden)))[:, None]
+        return replace(batch, tensors=tensors)
+
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
-        """Return, a row, the summed loss, the number of guesses and of right ones, for words and for NSP."""
+        """Return, a row, the summed loss, the number of guesses and of right ones, for words and for NSP.
+
+        Of an asked row: its `texts`, by mask the likeliest words with their probabilities, and that of `next`.
+        """
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -139,6 +207,8 @@ class MaskedLm(Task):
 
         hidden, words, gold = self._hidden_words(model, batch)
         next_ = next_sentence(model, hidden) if self.nsp else None
+        if batch.rows and "texts" in batch.rows[0]:
+            return self._filled(batch, words, next_)
         row_of = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0]
         columns = [
             cross_entropy(words.float(), gold, reduction="none"),
@@ -155,7 +225,22 @@ class MaskedLm(Task):
         return torch.stack(sums, 1).tolist()
 
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
-        return {"prediction": None, "score": answer[0] / max(answer[1], 1)}
+        """Return the text with its masks filled and how likely all of that is, or whether a second text follows.
+
+        Where rows were scored and nothing was asked, only the mean loss a guess.
+        """
+        if not isinstance(answer, dict):
+            return {"prediction": None, "score": answer[0] / max(answer[1], 1)}
+        masks, follows = answer["masks"], answer["next"]
+        told: dict[str, Any] = {"prediction": FOLLOWS if follows and follows >= 0.5 else NOT}
+        told["probability"] = max(follows, 1 - follows) if follows is not None else None
+        if masks:
+            told = {"prediction": _fill(answer["texts"], masks)}
+            told["probability"] = math.prod(words[0]["probability"] for words in masks)
+            told["masks"] = masks
+        if follows is not None:
+            told["next"] = {FOLLOWS: follows, NOT: 1 - follows}
+        return told
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         """Return the mean loss a hidden token (lower is better), its accuracy, and the same for NSP."""
@@ -202,6 +287,30 @@ class MaskedLm(Task):
         tails = ["duerme hoy", "está lejos", "came back", "suena bien", "is late again", "no llega nunca"]
         return [{"text": f"{head} {tail} {head}"} for head in heads for tail in tails]
 
+    def _filled(self, batch: Batch, words: Tensor, next_: Tensor | None) -> list[Any]:
+        """Return the answers to asked rows, of `words` [masks, vocabulary] and `next_` [rows, 2], logits both."""
+        tokenizer: Any = batch.tokenizer
+        shares = words.float().softmax(-1)
+        shares[:, tokenizer.all_special_ids] = 0  # an unknown word is no answer
+        best = shares.topk(min(self.top_k, shares.shape[1]), dim=-1)
+        told = [
+            [
+                {"word": _word(token, tokenizer), "probability": share}
+                for token, share in zip(*row, strict=True)
+            ]
+            for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        follows = [None] * len(batch.rows) if next_ is None else next_.float().softmax(-1)[:, 0].tolist()
+        owner = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0].tolist()
+        return [
+            {
+                "texts": row["texts"],
+                "masks": [told[mask] for mask, its in enumerate(owner) if its == i],
+                "next": follows[i] if len(row["texts"]) == 2 else None,
+            }
+            for i, row in enumerate(batch.rows)
+        ]
+
     def _hidden_words(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last layer's output, the word logits at the hidden positions only, and the hidden tokens."""
         from afina.models.heads import hidden_states, vocabulary
@@ -211,10 +320,63 @@ class MaskedLm(Task):
         return hidden, vocabulary(model, hidden[chosen]), labels[chosen]
 
 
+def _question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
+    """Return an asked row as the tokenizer writes it, with its `texts` parted at their masks.
+
+    Raises InputError where there is nothing to answer, or more text than the model reads.
+    """
+    mask = str(tokenizer.mask_token)
+    texts = [row[name].replace(MASK, mask) for name in ("text", "text_pair") if name in row]
+    encoded = tokenizer(*texts, truncation=True, max_length=WHOLE)
+    ids = list(encoded["input_ids"])
+    error = None
+    if len(ids) > max_length:
+        error = _("the text has {n} tokens, but the model reads at most {most}. Give a shorter one.").format(
+            n=len(ids), most=max_length
+        )
+    elif tokenizer.mask_token_id not in ids and len(texts) == 1:
+        error = _(
+            "there is nothing to guess. Write {mask} for each word that is to be guessed, or give two sentences with "
+            "a tab between them."
+        ).format(mask=mask)
+    elif tokenizer.mask_token_id not in ids and not nsp:
+        error = _(
+            "this model has not learnt which sentence follows another, and there is no {mask} to be filled."
+        ).format(mask=mask)
+    if error:
+        raise InputError(_("Row {number}: {error}").format(number=number, error=error))
+    types = encoded.get("token_type_ids") or []
+    second = types.index(1) if 1 in types else len(ids)
+    return {"input_ids": ids, "second": second, "texts": [text.split(mask) for text in texts]}
+
+
+def _word(token: int, tokenizer: Any) -> str:
+    """Return a token as a person reads it; ## before it says that it goes on with the word before."""
+    from afina.models.pieces import pieces
+
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False).strip()
+    return f"{ON}{text}" if pieces(tokenizer).on[token] and not text.startswith(ON) else text
+
+
+def _fill(texts: Sequence[Sequence[str]], masks: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Return the texts with the likeliest word at each mask, a tab between two texts."""
+    words, filled = iter(masks), []
+    for first, *rest in texts:
+        text = first
+        for part in rest:
+            word = next(words)[0]["word"]
+            text = text.rstrip() + word.removeprefix(ON) if word.startswith(ON) else text + word
+            text += part
+        filled.append(text)
+    return "\t".join(filled)
+
+
 def _assemble(row: Row, rng: Any, nsp: bool, cls: int, sep: int) -> tuple[Any, int, int]:
     """Return [CLS] A [SEP] (B [SEP]) as an array, where the second segment begins, and whether it follows."""
     import numpy as np
 
+    if "texts" in row:
+        return np.asarray(row["input_ids"], dtype=np.int64), row["second"], IGNORED
     follows = IGNORED
     segments = row.get("segments")
     if segments is None:
@@ -226,15 +388,32 @@ def _assemble(row: Row, rng: Any, nsp: bool, cls: int, sep: int) -> tuple[Any, i
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]), second, follows
 
 
-def _mask(ids: Any, rng: Any, share: float, mask: int, ordinary: Any, special: list[int]) -> tuple[Any, Any]:
-    """Return the row with some tokens hidden, and the gold: the token where it is hidden, else IGNORED."""
+def _choose(ids: Any, places: Any, rng: Any, share: float, words: Any) -> Any:
+    """Return which of the `places` are guessed, one at least: tokens or, by their pieces, whole `words`.
+
+    The last is taken or left at random, so that the share is true on short rows and long words are no rarer.
+    """
     import numpy as np
 
-    places = np.flatnonzero(~np.isin(ids, special))
-    wanted = max(
-        1, int(share * len(places) + rng.random())
-    )  # random rounding keeps the share true on short rows
-    chosen = rng.choice(places, size=min(wanted, len(places)), replace=False)
+    if words is None:
+        wanted = max(1, int(share * len(places) + rng.random()))
+        return rng.choice(places, size=min(wanted, len(places)), replace=False)
+    if not len(places):
+        return places
+    word, sizes = np.unique(np.cumsum(words.starts(ids))[places], return_inverse=True, return_counts=True)[1:]
+    order = rng.permutation(len(sizes))
+    ends = np.cumsum(sizes[order])
+    taken = int(np.searchsorted(ends, share * len(places), "right"))
+    if taken < len(order):
+        over = share * len(places) - (ends[taken - 1] if taken else 0)
+        taken += bool(rng.random() * sizes[order[taken]] < over)
+    return places[np.isin(word, order[: max(1, taken)])]
+
+
+def _hide(ids: Any, chosen: Any, rng: Any, mask: int, ordinary: Any) -> tuple[Any, Any]:
+    """Return the row with the chosen tokens hidden, and the gold: the token where it is hidden, else IGNORED."""
+    import numpy as np
+
     hidden, gold = ids.copy(), np.full(len(ids), IGNORED)
     gold[chosen] = ids[chosen]
     fate = rng.random(len(chosen))
@@ -242,6 +421,11 @@ def _mask(ids: Any, rng: Any, share: float, mask: int, ordinary: Any, special: l
     other = chosen[fate >= 0.9]
     hidden[other] = rng.choice(ordinary, size=len(other))
     return hidden, gold
+
+
+def _draw(logits: Tensor) -> Tensor:
+    """Return one class for each row of `logits` [rows, classes], as likely as they say."""
+    return logits.float().softmax(-1).multinomial(1)[:, 0]
 
 
 def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:

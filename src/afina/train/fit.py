@@ -2,28 +2,34 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from afina.core import Batch, Loss, Method, Schedule, Stage, Step
+from afina.core import Batch, Curvature, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
+from afina.messages.numbers import number
 from afina.train import checkpoint, machine
+from afina.train.curvature import Drawn, observer
+from afina.train.guard import Guard
 from afina.train.interrupt import asked_to_stop
 from afina.train.loop import Objective, steps
-from afina.train.optimizer import adamw, rate
+from afina.train.optimizer import adamw, rate, sophia
 from afina.train.track import Bar, Log
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long and how hard one training goes; `eval_steps` and `save_steps` of 0 mean only at the end."""
+    """How long and how hard one training goes; `eval_steps` and `save_steps` of 0 mean only at the end.
+
+    With `spike_guard` a step whose loss or gradient lies far above those before it is skipped.
+    """
 
     steps: int
     learning_rate: float
@@ -36,6 +42,9 @@ class Budget:
     eval_steps: int = 0
     save_steps: int = 0
     patience: int = 0
+    spike_guard: bool = False
+    optimizer: Literal["adamw", "sophia"] = "adamw"
+    curvature: Curvature = "gnb"
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Progress:
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0
+    guard: Guard = field(default_factory=Guard)
 
 
 Evaluate = Callable[[nn.Module], tuple[list[float], dict[str, Any]]]
@@ -69,16 +79,18 @@ def fit(
     keep_best: Callable[[nn.Module], None] | None = None,
     resume: bool = False,
     quiet: bool = False,
+    drawn: Drawn | None = None,
 ) -> Progress:
     """Train `model` to the end of the budget and return how it went.
 
     `batches(start, stop)` yields the micro-batches of each step; `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
-    far. `run/last` holds the state to resume from. Raises Interrupted after Ctrl-C, when the state is safe, and
+    far. `run/last` holds the state to resume from. `drawn` gives a batch with answers drawn from the model's own, which
+    Sophia's estimate `gnb` is made of. Raises Interrupted after Ctrl-C, when the state is safe, and
     InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
-    progress = Progress(**saved) if saved else Progress()
+    progress = Progress(**saved | {"guard": Guard(**saved.get("guard", {}))}) if saved else Progress()
     model.to(accelerator.device)
     machine.plain_attention(model, accelerator)
     if saved:
@@ -96,7 +108,7 @@ def fit(
                 continue
             unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
-            plain = adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
+            plain = _optimizer(model, peak, budget, stage)
             if saved and progress.step > start:
                 checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
@@ -109,6 +121,8 @@ def fit(
                 max_grad_norm=budget.max_grad_norm,
                 seed=budget.seed,
                 start=progress.step,
+                skips=progress.guard.skips if budget.spike_guard else None,
+                observe=observer(accelerator, objective, plain, budget.seed, drawn),
             ):
                 watch.after(step, plain, stop.asked)
                 if progress.stopped:
@@ -145,6 +159,13 @@ class _Watch:
         _finite(step)
         self._write({name: value for name, value in asdict(step).items() if name != "index"})
         self.bar.step(step)
+        if step.skipped:
+            self.bar.say(
+                _(
+                    "Step {step} was skipped: its loss {loss} or the length of its gradient {norm} lies far above those "
+                    "before it."
+                ).format(step=step.index, loss=number(step.loss, 3), norm=number(step.grad_norm, 3))
+            )
         if self.evaluate and _due(step.index, budget.eval_steps, budget.steps):
             self._score(self.evaluate)
         asked = _any(self.accelerator, asked_here)
@@ -175,6 +196,12 @@ class _Watch:
         if self.log:
             step = self.progress.step
             self.log.write({"step": step, "epoch": round(step / self.steps_per_epoch, 4)} | line)
+
+
+def _optimizer(model: nn.Module, peak: float, budget: Budget, stage: Stage) -> torch.optim.Optimizer:
+    if budget.optimizer == "sophia":
+        return sophia(model, peak, budget.weight_decay, budget.curvature, stage.rates)
+    return adamw(model, peak, budget.weight_decay, budget.adam_beta2, stage.rates)
 
 
 def _rate_in_stage(budget: Budget, stage: Stage, start: int, end: int, index: int) -> float:

@@ -76,6 +76,13 @@ def begun(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Claim the folder, and take a new one away again where what is put into it first fails."""
     new = not run.exists()
     claim(run, resume=resume, overwrite=overwrite)
+    with unless_refused(run, new=new):
+        yield
+
+
+@contextmanager
+def unless_refused(run: Path, *, new: bool) -> Iterator[None]:
+    """Take a new folder away again where what follows finds the input wrong."""
     try:
         yield
     except InputError:

@@ -34,8 +34,9 @@ def forecast(
     batches: Callable[[int, int], Iterable[list[Batch]]],
     plan: Plan,
     total: int,
+    timed: int = TIMED,
 ) -> Forecast:
-    """Take a few of the `total` steps at a learning rate of 0, and return what all of them will take.
+    """Take a few of the `total` steps, `timed` of each stage, at a learning rate of 0; return what all will take.
 
     The first is the one with the longest row, which wants most memory and is not timed; the others are spread
     evenly. Time is counted a token, since steps differ in length. All processes must take part.
@@ -52,10 +53,10 @@ def forecast(
         # Without decay and rate the weights stay, bit by bit; what the optimizer keeps is let go of.
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
-        timed = [start + (end - start) * i // TIMED for i in range(min(TIMED, end - start))]
+        tried = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
         taken = [
             step
-            for index in (longest, *timed)
+            for index in (longest, *tried)
             for step in steps(
                 accelerator,
                 objective,

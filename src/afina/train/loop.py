@@ -43,19 +43,25 @@ def steps(
     max_grad_norm: float,
     seed: int = 0,
     start: int = 0,
+    skips: Callable[[float, float], bool] | None = None,
+    observe: Callable[[int, list[Batch], dict[str, float]], None] | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step per list of micro-batches and yield what happened.
 
     Every term of the loss is a sum, divided here by its count over all micro-batches and processes: so how a
     batch is cut changes nothing. `rate` gives the factor on each group's own learning rate. Dropout draws from a
-    generator keyed by (seed, step, rank): a run stopped and resumed needs no saved random state.
+    generator keyed by (seed, step, rank): a run stopped and resumed needs no saved random state. A step of whose loss
+    and gradient norm `skips` says so changes no weight. `observe` is shown each step's index, batches and counts before
+    it is taken, for an optimizer that wants to know the curvature.
     """
     base = [group["lr"] for group in optimizer.param_groups]
     began = time.perf_counter()
     for index, micro in enumerate(batches, start):
         objective.train()
-        torch.manual_seed(_mix(seed, index, accelerator.process_index))
         totals = _totals(accelerator, micro)
+        if observe:
+            observe(index, micro, totals)
+        torch.manual_seed(mix(seed, index, accelerator.process_index))
         sums: dict[str, Tensor] = {}
         for batch in micro:
             last = batch is micro[-1]
@@ -68,23 +74,27 @@ def steps(
             for name, (value, weight) in terms.items():
                 part = torch.stack([value.detach().float(), value.detach().float() * weight])
                 sums[name] = sums.get(name, torch.zeros_like(part)) + part
-        norm = accelerator.clip_grad_norm_(objective.parameters(), max_grad_norm)
-        for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = learning_rate * rate(index)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        norm = float(accelerator.clip_grad_norm_(objective.parameters(), max_grad_norm))
         names = sorted(sums)
         reduced = accelerator.reduce(torch.stack([sums[name] for name in names]), "sum").tolist()
         found = {name: pair for name, pair in zip(names, reduced, strict=True) if totals[name]}
+        whole = sum(pair[1] / totals[name] for name, pair in found.items())
+        for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = learning_rate * rate(index)
+        skipped = skips is not None and skips(whole, norm)
+        if not skipped:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         yield Step(
             index=index + 1,
-            loss=sum(pair[1] / totals[name] for name, pair in found.items()),
+            loss=whole,
             parts={name: pair[0] / totals[name] for name, pair in found.items()},
-            grad_norm=float(norm),
+            grad_norm=norm,
             learning_rate=max(group["lr"] for group in optimizer.param_groups),
             tokens=int(totals["tokens"]),
             rows=int(totals["rows"]),
             seconds=time.perf_counter() - began,
+            skipped=skipped,
         )
         began = time.perf_counter()
     for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
@@ -104,7 +114,7 @@ def _totals(accelerator: Accelerator, micro: list[Batch]) -> dict[str, float]:
     return dict(zip(names, accelerator.reduce(local, "sum").tolist(), strict=True))
 
 
-def _mix(seed: int, step: int, rank: int) -> int:
+def mix(seed: int, step: int, rank: int) -> int:
     """Return one 63-bit number for the three, so that neighbours share nothing (splitmix64's constants)."""
     value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**64
     value = (value ^ value >> 31) * 0x94D049BB133111EB % 2**64

@@ -1,12 +1,14 @@
-"""AdamW and the learning rate as a pure function of the step."""
+"""AdamW, Sophia and the learning rate as a pure function of the step."""
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from afina.core import Schedule
+from afina.core import Curvature, Schedule
+from afina.train.sophia import Sophia
 
 DECAY = 0.2  # the share of the steps in which `warmup_stable_decay` falls (Hu et al. 2024, MiniCPM)
 LOWEST = 1 / 32  # what `slanted_triangular` falls to (Howard & Ruder 2018, ULMFiT)
@@ -23,19 +25,32 @@ def adamw(
 
     `rates` are factors on the learning rate of the weights they name.
     """
+    groups = _groups(model, learning_rate, weight_decay, rates)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)
+
+
+def sophia(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    curvature: Curvature,
+    rates: Mapping[str, float] | None = None,
+) -> Sophia:
+    """Return Sophia (Liu et al. 2023) over the trainable weights, decay and `rates` as with AdamW."""
+    return Sophia(_groups(model, learning_rate, weight_decay, rates), learning_rate, curvature)
+
+
+def _groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, rates: Mapping[str, float] | None
+) -> list[dict[str, Any]]:
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             groups.setdefault(((rates or {}).get(name, 1.0), weight.ndim >= 2), []).append(weight)
-    return torch.optim.AdamW(
-        [
-            {"params": weights, "lr": learning_rate * factor, "weight_decay": weight_decay if decays else 0.0}
-            for (factor, decays), weights in groups.items()
-        ],
-        lr=learning_rate,
-        betas=(0.9, beta2),
-        fused=True,
-    )
+    return [
+        {"params": weights, "lr": learning_rate * factor, "weight_decay": weight_decay if decays else 0.0}
+        for (factor, decays), weights in groups.items()
+    ]
 
 
 def rate(step: int, steps: int, warmup: float, schedule: Schedule = "linear") -> float:

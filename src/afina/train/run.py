@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import tomli_w
 
 from afina.errors import InputError
 from afina.messages import _
+from afina.settings import knobs
 from afina.train.atomic import write_text
-from afina.train.bundle import Bundle
+from afina.train.bundle import FILE, Bundle
+from afina.train.language_model import language_model
 
 
 class Run:
@@ -67,13 +70,12 @@ class Run:
                     path=self.path
                 )
             )
-        if "objective" in self.settings:  # of `pretrain` and `adapt`
-            raise InputError(
-                _(
-                    "The model in {path} is pre-trained and has learnt no task yet. Fine-tune it first: "
-                    "afina finetune DATA --model {path}"
-                ).format(path=self.path)
-            )
+        if (
+            "objective" in self.settings and not (self.path / "best" / FILE).is_file()
+        ):  # of `pretrain` and `adapt`
+            found = language_model(self.path / "best")
+            own = {name: self.settings[name] for name in knobs(type(found.task)) if name in self.settings}
+            return replace(found, task=found.task.replace(**own))
         return Bundle.load(self.path / "best")
 
     def __repr__(self) -> str:

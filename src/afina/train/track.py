@@ -84,8 +84,9 @@ class Bar:
         self.progress.update(self.line, completed=step.index, words=words)
 
     def say(self, sentence: str) -> None:
-        """Print a line above the bar."""
-        self.progress.console.print(sentence, highlight=False, markup=False)
+        """Print a line above the bar, unless nothing is to be said."""
+        if not self.progress.disable:
+            self.progress.console.print(sentence, highlight=False, markup=False)
 
 
 def say(sentence: str, quiet: bool = False) -> None:

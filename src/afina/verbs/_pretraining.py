@@ -9,6 +9,7 @@ from typing import Any
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
+from afina.verbs import _hours
 from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
@@ -17,8 +18,9 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[list[tuple[Any, Any]], int]
 
 
+TOKENS = 40_000_000  # to train on, where nothing else is said
+FOREVER = 10**12  # tokens, of which --hours takes a part
 SCORED = 1500  # rows of held-out text at most, spread evenly
-PASSES = 3  # over a text to adapt to, where no number of tokens is given
 
 
 def as_begun(
@@ -68,33 +70,42 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
     return run
 
 
-def write(texts: list[Path], run: Path, settings: Mapping[str, Any]) -> None:
-    """Write the run's `run.toml`: its texts, its settings, and what the machine is."""
+def write(
+    texts: list[Path], run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None
+) -> None:
+    """Write the run's `run.toml`: its texts, its settings, what the machine is, and what was `found` besides."""
     from afina.train import machine
     from afina.train.run import write_settings
 
     kept = {name: value for name, value in settings.items() if name not in PASSING}
-    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, machine.recorded())
+    recorded = machine.recorded() | dict(found or {})
+    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, recorded)
 
 
-def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
-    """Say what would be done, and return the figures of a run that has not been."""
+def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:
+    """Say what would be done, the `plan` in words, and return the figures of a run that has not been."""
     from afina.messages.numbers import number
     from afina.train.track import say
 
     size = sum(text.stat().st_size for text in texts) / 1e6
-    plan = _("Training goes on for {tokens} tokens, {step} a step.")
-    if chosen.max_tokens is None:
-        plan = _("Training goes over the text {passes} times, {step} tokens a step.")
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
-        plan.format(tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step), passes=PASSES),
+        plan,
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
     ):
         say(sentence, quiet)
     figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
     losses = dict.fromkeys(OBJECTIVES[chosen.objective].losses)
     return {"run": str(run), **figures, "losses": {"validation": losses}}
+
+
+def in_tokens(chosen: Any) -> str:
+    """Say how long training goes on."""
+    from afina.messages.numbers import number
+
+    return _("Training goes on for {tokens} tokens, {step} a step.").format(
+        tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
+    )
 
 
 def source(chosen: Any, *, offline: bool) -> Path | None:
@@ -201,9 +212,16 @@ def check_length(chosen: Any, most: int) -> None:
 
 
 def phases(
-    chosen: Any, part: Part, tokenizer: Any, world: int, rank: int, *, replay: Part | None = None
+    chosen: Any,
+    part: Part,
+    tokenizer: Any,
+    world: int,
+    rank: int,
+    *,
+    tokens: int,
+    replay: Part | None = None,
 ) -> list[Phase]:
-    """Return what is read in short rows and then in long ones; with `replay` each step has a share of that text.
+    """Return what is read in short rows and then in long ones, `tokens` of both; each step has its share of `replay`.
 
     The share is one of tokens, `chosen.replay`; each text is read in an order of its own, to its end and anew.
     """
@@ -217,7 +235,7 @@ def phases(
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
     ):
-        sources, tokens = [], 0.0
+        sources, size = [], 0.0
         for place, ((corpus, documents), weight) in enumerate(shares):
             windows = Windows(corpus, length - objective.special, documents, objective.special)
             lengths = windows.lengths()
@@ -226,14 +244,14 @@ def phases(
             # The masks of two texts are drawn apart: their plans must not share a seed.
             plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed + 2 * place, world, rank)
             sources.append((objective.rows(windows, tokenizer), plan))
-            tokens += rows * mean
-        steps = round(share * chosen.max_tokens / tokens)
+            size += rows * mean
+        steps = round(share * tokens / size)
         if steps:
             phases.append((sources, steps))
     if not phases:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
-                tokens=chosen.max_tokens, step=chosen.tokens_per_step
+                tokens=tokens, step=chosen.tokens_per_step
             )
         )
     return phases
@@ -268,9 +286,12 @@ def learn(
         lr_scheduler_type=chosen.lr_scheduler_type,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
+        spike_guard=chosen.spike_guard,
+        optimizer=chosen.optimizer,
+        curvature=chosen.curvature,
         adam_beta2=0.98,
-        eval_steps=chosen.eval_steps or max(1, total // 20),
-        save_steps=chosen.save_steps or max(1, total // 100),
+        eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
+        save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
     )
     return fit(
         accelerator,
@@ -285,6 +306,7 @@ def learn(
         keep_best=keep,
         resume=chosen.resume,
         quiet=quiet,
+        drawn=task.drawn,
     )
 
 
@@ -293,7 +315,7 @@ def evaluation(task: Any, tokenizer: Any, held: Part, chosen: Any) -> Callable[[
 
     Twenty such scorings read at most a third of what is trained on, or they would take the longest in a short run.
     """
-    rows = max(100, min(SCORED, chosen.max_tokens // (60 * chosen.short_length)))
+    rows = max(100, min(SCORED, (chosen.max_tokens or FOREVER) // (60 * chosen.short_length)))
 
     def evaluate(model: Any) -> tuple[list[float], dict[str, Any]]:
         found = held_out(model, task, tokenizer, held, chosen, rows)
@@ -318,6 +340,7 @@ def figures(
         "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
         "losses": {"validation": losses(chosen, scores)},
         "scores": {"validation": scores},
+        "skipped_steps": progress.guard.skipped,
         "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},
     }
 

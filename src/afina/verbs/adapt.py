@@ -18,6 +18,8 @@ from afina.verbs._forgetting import LANGUAGES, LanguageModel
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import Chosen, begin, choose
 
+PASSES = 3  # over the text, where no number of tokens is given
+
 
 class Adapt(Reading):
     """Settings of `afina adapt`; the knobs of masked words and of the method come beside them."""
@@ -121,7 +123,8 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
         words = broken_words(parts.texts_of(texts), tokenizer, verb.add_tokens)
         say(_listed(words, tokenizer), common.quiet)
     if verb.dry_run:
-        planned = parts.planned(texts, verb, run, quiet=common.quiet)
+        plan = parts.in_tokens(verb) if verb.max_tokens else _in_passes(verb)
+        planned = parts.planned(texts, verb, run, plan, quiet=common.quiet)
         return planned | {"forgetting": dict.fromkeys(LANGUAGES), "domain": near and near._asdict()}
 
     import torch
@@ -146,7 +149,13 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
             )
             verb = verb.replace(max_tokens=verb.max_tokens or _passes(train[0], verb))
             phases = parts.phases(
-                verb, train, tokenizer, accelerator.num_processes, accelerator.process_index, replay=replay
+                verb,
+                train,
+                tokenizer,
+                accelerator.num_processes,
+                accelerator.process_index,
+                tokens=verb.max_tokens,
+                replay=replay,
             )
     if main:
         parts.write(texts, run, chosen._replace(verb=verb).flat())
@@ -234,7 +243,13 @@ def _passes(corpus: Any, verb: Adapt) -> int:
                 "model. Give more text, or name --max-tokens and smaller steps."
             ).format(tokens=tokens, step=verb.tokens_per_step)
         )
-    return max(1000, round(parts.PASSES * tokens / (1 - verb.replay)))
+    return max(1000, round(PASSES * tokens / (1 - verb.replay)))
+
+
+def _in_passes(verb: Adapt) -> str:
+    return _("Training goes over the text {passes} times, {step} tokens a step.").format(
+        passes=PASSES, step=number(verb.tokens_per_step)
+    )
 
 
 def _listed(words: list[str], tokenizer: Any) -> str:

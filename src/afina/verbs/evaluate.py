@@ -86,6 +86,13 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     from afina.verbs._prepare import clean, guessed, lengths, long_rows, nothing_usable
 
     trained = Run(run)
+    if "objective" in trained.settings:  # of `pretrain`
+        raise InputError(
+            _(
+                "The model in {path} is pre-trained and has learnt no task yet. Fine-tune it first: "
+                "afina finetune DATA --model {path}"
+            ).format(path=trained.path)
+        )
     result = trained.result
     bundle = trained.bundle
     table = read(data, offline=common.offline)

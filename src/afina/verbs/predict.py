@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from afina.core import Table
+from afina.core import Table, Task
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.settings import Common, Settings, divide, setting
+from afina.settings import Common, Settings, divide, flag, knobs, setting
 from afina.verbs._settings import begin
+
+if TYPE_CHECKING:
+    from afina.train.bundle import Bundle
 
 
 class Predict(Settings):
@@ -43,14 +46,30 @@ class Predict(Settings):
     source: str | None = setting(
         None, N_("Column that holds the text to write from (default: as in training, else guessed).")
     )
+    max_new_tokens: int | None = setting(
+        None, N_("How many tokens a written answer has at most (default: as in training)."), ge=1
+    )
+    num_beams: int | None = setting(
+        None, N_("How many answers are followed at once (default: as in training)."), ge=1
+    )
+    temperature: float | None = setting(
+        None, N_("How freely an answer is drawn (default: as in training, 0: the likeliest)."), ge=0
+    )
+    top_p: float | None = setting(
+        None, N_("Draw only from the likeliest tokens of this share (default: as in training)."), gt=0, le=1
+    )
+    top_k: int | None = setting(
+        None, N_("How many words are told for each mask of a text (default: as in training, 5)."), ge=1
+    )
     output: str | None = setting(None, N_("File for the answers: the table with columns added, as CSV."))
 
 
 def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any) -> list[dict[str, Any]]:
     """Return one answer an input: texts (or a list of them), one file or folder, or `-`: standard input, a text a line.
 
-    Where the model reads two texts at once, a file has a column for each, and a text or line a tab between them. With
-    `output` the answers are also written beside their rows as CSV. Raises InputError.
+    `run` is a run, or a model that ships with afina or lies in a folder: that one, like a run of `pretrain`, fills masks
+    or writes on. Where the model reads two texts at once, a file has a column for each, and a text or line a tab between
+    them. With `output` the answers are also written beside their rows as CSV. Raises InputError.
     """
     begin(settings)
     common, own = divide(settings, Common, Predict)
@@ -59,11 +78,11 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
         raise InputError(
             _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
         )
-    from afina.train.run import Run
     from afina.train.track import say
     from afina.verbs._prepare import lengths, long_rows, named, taken
 
-    bundle = Run(run).bundle
+    bundle = _bundle(run)
+    bundle = replace(bundle, task=_answering(bundle.task, own))
     listed = texts[0] if len(texts) == 1 and isinstance(texts[0], list | tuple) else texts
     if not all(isinstance(text, str | Path) for text in listed):
         return bundle.predict(listed)  # rows, or what is none, which it says
@@ -90,6 +109,34 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
     if own.output:
         write(Path(own.output), table, answers)
     return answers
+
+
+def _bundle(run: str | Path) -> "Bundle":
+    """Return the trained model of a run, or the language model that a folder or an embedded name stands for."""
+    from afina.models.find import find
+    from afina.train.bundle import FILE, Bundle
+    from afina.train.language_model import language_model
+    from afina.train.run import Run
+
+    # A name of the Hub is none here: a misspelt run is no reason to fetch anything.
+    ships = str(run).startswith("afina/")
+    if ships or ((Path(run) / "config.json").is_file() and not (Path(run) / "run.toml").is_file()):
+        folder = find(str(run), offline=True)
+        return Bundle.load(folder) if (folder / FILE).is_file() else language_model(folder)
+    return Run(run).bundle
+
+
+def _answering(task: Task, own: Predict) -> Task:
+    """Return the task with the settings of answering that are named; InputError where it has no such setting."""
+    chosen = {
+        name: value
+        for name in ("max_new_tokens", "num_beams", "temperature", "top_p", "top_k")
+        if (value := getattr(own, name)) is not None
+    }
+    if extra := [name for name in chosen if name not in knobs(type(task))]:
+        sentence = _("{flag} changes nothing of what this model answers; leave it out.")
+        raise InputError(sentence.format(flag=flag(extra[0])))
+    return task.replace(**chosen)
 
 
 def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:

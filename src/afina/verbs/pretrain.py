@@ -4,9 +4,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from afina.core import Task
-from afina.messages import N_
+from afina.errors import InputError
+from afina.messages import N_, _
+from afina.messages.numbers import number
 from afina.settings import Common, Reading, divide, setting
+from afina.tasks.causal_lm import CausalLm
+from afina.tasks.masked_lm import MaskedLm
+from afina.verbs import _hours
 from afina.verbs import _pretraining as parts
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import begin
@@ -29,7 +33,18 @@ class Pretrain(Reading):
     )
     vocab_size: int = setting(16384, N_("Tokens of a tokenizer that is trained."), ge=200)
     tokens_per_step: int = setting(16384, N_("Tokens of one optimizer step, over all processes."), ge=128)
-    max_tokens: int = setting(40_000_000, N_("Tokens to train on, repeats counted."), ge=1000)
+    max_tokens: int | None = setting(
+        None,
+        N_("Tokens to train on, repeats counted (default: 40 million, or what --hours allows)."),
+        ge=1000,
+    )
+    hours: float | None = setting(
+        None,
+        N_(
+            "Hours that all of it may take, instead of --max-tokens: schedule and rows are planned to end then."
+        ),
+        gt=0,
+    )
     initialisation: Literal["random", "informed"] = setting(
         "informed", N_("random: noise, as in the paper; informed: counted word vectors and local attention.")
     )
@@ -51,7 +66,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
 
 
-def _task(settings: dict[str, Any]) -> type[Task]:
+def _task(settings: dict[str, Any]) -> type[MaskedLm] | type[CausalLm]:
     """Return the task of the objective that is asked for."""
     asked = {"objective": settings["objective"]} if "objective" in settings else {}
     return OBJECTIVES[Pretrain.of(asked).objective].task
@@ -63,20 +78,27 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     return Pretrain.of(chosen).model_dump(mode="json") | kind.of(knobs).model_dump(mode="json")
 
 
-def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dict[str, Any]:
+def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | CausalLm) -> dict[str, Any]:
     from contextlib import nullcontext
+    from functools import partial
 
     began = time.perf_counter()
+    if chosen.hours and chosen.max_tokens:
+        raise InputError(_("--hours and --max-tokens are two ways to say how long: give one of them."))
+    if not (chosen.hours or chosen.max_tokens):
+        chosen = chosen.replace(max_tokens=parts.TOKENS)
     run = parts.place(texts, chosen, chosen.validation)
     source = parts.source(chosen, offline=common.offline)
     if chosen.dry_run:
-        return parts.planned(texts, chosen, run, quiet=common.quiet)
+        plan = _in_hours(chosen) if chosen.hours else parts.in_tokens(chosen)
+        return parts.planned(texts, chosen, run, plan, quiet=common.quiet)
 
     import torch
 
     from afina.methods.full import Full
     from afina.train import folder, machine
 
+    fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # the others find what the first has made
@@ -88,13 +110,40 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
             if main and not (source or chosen.tokenizer):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
+            planned = _hours.recorded(run) if chosen.resume else {}
             phases = parts.phases(
-                chosen, train, tokenizer, accelerator.num_processes, accelerator.process_index
+                chosen,
+                train,
+                tokenizer,
+                accelerator.num_processes,
+                accelerator.process_index,
+                tokens=chosen.max_tokens or parts.FOREVER,
             )
+    settings = chosen.model_dump(mode="json") | task.model_dump(mode="json")
     if main:
-        parts.write(texts, run, chosen.model_dump(mode="json") | task.model_dump(mode="json"))
+        parts.write(texts, run, settings, planned)
     torch.manual_seed(chosen.seed)
     model = parts.start(chosen, source, tokenizer, train[0])
+    if chosen.hours:
+        with folder.unless_refused(run, new=fresh and main):
+            if not planned:
+                costs = _hours.measured(
+                    accelerator,
+                    model,
+                    task,
+                    chosen,
+                    phases,
+                    partial(task.collate, tokenizer=tokenizer),
+                    parts.evaluation(task, tokenizer, held, chosen),
+                    run,
+                    began + 3600 * chosen.hours,
+                )
+                planned = _hours.plan(costs, phases, chosen)
+                if main:
+                    parts.write(texts, run, settings, planned)
+        phases = [
+            (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
+        ]
     progress = parts.learn(
         accelerator, model, Full(), task, tokenizer, phases, held, chosen, run, quiet=common.quiet
     )
@@ -104,3 +153,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: Task) -> dic
         folder.write_json(run / "scores.json", result)
     accelerator.wait_for_everyone()
     return result
+
+
+def _in_hours(chosen: Pretrain) -> str:
+    return _("Training goes on for {hours} hours, reading included, {step} tokens a step.").format(
+        hours=number(chosen.hours, 2), step=number(chosen.tokens_per_step)
+    )
