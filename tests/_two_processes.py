@@ -28,6 +28,14 @@ def main(folder: Path, out: Path) -> None:
         told = [(step.loss, step.grad_norm, step.tokens, step.rows) for step in taken]
         (out / f"{name}.{rank}.json").write_text(json.dumps(told))
 
+    pairs = toys.case("masked_lm-full-pairs", folder)
+    save_file(toys.curvature(pairs, accelerator), out / f"curvature.{rank}.safetensors")
+    for kind in ("gnb", "hutchinson"):
+        weights, _progress = toys.run(
+            pairs, accelerator, out / kind, optimizer="sophia", curvature=kind, steps=3
+        )
+        save_file(weights, out / f"{kind}.{rank}.safetensors")
+
     staged = toys.case("classification-full", folder)._replace(method=toys.Halves())
     straight, _progress = toys.run(staged, accelerator, out / "straight")
     save_file(straight, out / f"straight.{rank}.safetensors")

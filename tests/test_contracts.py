@@ -226,6 +226,15 @@ def test_two_processes_are_one(
             assert grad_norm == pytest.approx(step.grad_norm, rel=1e-3)
 
 
+def test_two_processes_see_one_curvature(two_processes: Path, folder: Path, accelerator: Any) -> None:
+    one = toys.curvature(toys.case("masked_lm-full-pairs", folder), accelerator)
+    ranks = [load_file(two_processes / f"curvature.{rank}.safetensors") for rank in (0, 1)]
+    assert same(*ranks)
+    assert toys.apart(one, ranks[0]) < 1e-5
+    for kind in ("gnb", "hutchinson"):
+        assert same(*(load_file(two_processes / f"{kind}.{rank}.safetensors") for rank in (0, 1)))
+
+
 def test_two_processes_agree_in_every_stage_and_stop_together(two_processes: Path) -> None:
     """A stage that only flips `requires_grad` leaves ranks with unlike weights; Ctrl-C reaches one rank first."""
     found = {

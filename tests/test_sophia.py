@@ -268,3 +268,17 @@ def test_a_stopped_and_resumed_run_is_the_straight_run(
     adamw, _progress = toys.run(case, accelerator, tmp_path / "adamw", **given | {"optimizer": "adamw"})
     assert toys.apart(straight, adamw) > 1e-3
     assert toys.apart(straight, toys.weights(case.model())) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["gnb", "hutchinson"])
+def test_an_estimate_is_timed_without_a_trace(kind: str, folder: Path) -> None:
+    from afina.verbs._hours import _estimate
+
+    case, accelerator = toys.case("masked_lm-full-pairs", folder), machine.accelerator("fp32")
+    model = case.model()
+    before = toys.weights(model)
+    assert (
+        _estimate(accelerator, model, case.task, kind, next(iter(case.batches(case.plan(8, 64))(0, 1)))) > 0
+    )
+    assert toys.distance(before, toys.weights(model)) == 0
+    assert all(weight.grad is None for weight in model.parameters())

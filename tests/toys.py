@@ -27,6 +27,7 @@ from afina.models.load import load, load_tokenizer
 from afina.models.wordpiece import train_wordpiece
 from afina.names import find, known
 from afina.train.bundle import Base, Bundle, mean_loss
+from afina.train.curvature import hutchinson
 from afina.train.fit import Budget, Progress, fit
 from afina.train.loop import Objective, steps
 
@@ -227,6 +228,22 @@ def train(
     )  # fmt: skip
     accelerator.free_memory()
     return weights(model), taken
+
+
+def curvature(case: Case, accelerator: Any) -> dict[str, Tensor]:
+    """Return by weight an estimate of the Hessian's diagonal on eight rows, those of all processes."""
+    plan = case.plan(8, WHOLE, accelerator.num_processes, accelerator.process_index)
+    micro = next(iter(case.batches(plan)(0, 1)))
+    objective = Objective(case.model().to(accelerator.device), case.task.loss).eval()
+    counts = {}
+    for name in sorted(micro[0].counts):
+        own = torch.tensor(sum(batch.counts[name] for batch in micro))
+        counts[name] = float(accelerator.reduce(own, "sum"))
+    named = dict(objective.model.named_parameters())
+    found = hutchinson(
+        accelerator, objective, list(named.values()), micro, counts, 7, accelerator.process_index
+    )
+    return dict(zip(named, found, strict=True))
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ import numpy as np
 WINDOW = 128  # steps before this one that say what is usual
 LEAST = 32  # of them, before anything is called unusual
 SIGMAS = 6.0  # standard deviations above their mean …
-FACTOR = 1.25  # … and so many times the mean: on a plateau six deviations are soon passed
+# … and so many times the mean. On a plateau six deviations of the loss are soon passed; and where a part of the loss
+# begins to be learnt, gradients three or four times as long are a good sign.
+LOSS, NORM = 1.25, 5.0
 IN_A_ROW = 8  # skipped steps; then it was no spike, but the level is another
 
 
@@ -26,7 +28,7 @@ class Guard:
 
     def skips(self, loss: float, norm: float) -> bool:
         """Return whether the step of this loss and gradient norm, not yet taken, is to be skipped, and note it."""
-        if _far(loss, self.losses) or _far(norm, self.norms):
+        if _far(loss, self.losses, LOSS) or _far(norm, self.norms, NORM):
             self.skipped += 1
             self.in_a_row += 1
             if self.in_a_row == IN_A_ROW:
@@ -38,9 +40,9 @@ class Guard:
         return False
 
 
-def _far(value: float, before: list[float]) -> bool:
+def _far(value: float, before: list[float], factor: float) -> bool:
     """Whether a value is no number that could come after those before it."""
     if len(before) < LEAST:
         return False
     mean = float(np.mean(before))
-    return value > max(mean + SIGMAS * float(np.std(before)), FACTOR * mean)
+    return value > max(mean + SIGMAS * float(np.std(before)), factor * mean)

@@ -18,6 +18,7 @@ Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 Phase = tuple[list[tuple[Any, Any]], int]
 
 
+RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
 TOKENS = 40_000_000  # to train on, where nothing else is said
 FOREVER = 10**12  # tokens, of which --hours takes a part
 SCORED = 1500  # rows of held-out text at most, spread evenly
@@ -280,7 +281,7 @@ def learn(
 
     budget = Budget(
         steps=total,
-        learning_rate=chosen.learning_rate or 1e-3,
+        learning_rate=chosen.learning_rate or RATES[chosen.optimizer],
         seed=chosen.seed,
         warmup_steps=chosen.warmup_steps,
         lr_scheduler_type=chosen.lr_scheduler_type,
