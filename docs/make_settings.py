@@ -34,7 +34,7 @@ WORDS = {
         "common_about": "Besides these every command takes `--json` (one JSON object on one line) and `--help`.",
         "training": "Training",
         "training_about": (
-            "Of `finetune` and `pretrain` ([which of them pre-training uses](pretrain.md#settings)). An empty default "
+            "Of `finetune`, `pretrain` and `adapt` ([which of them pre-training uses](pretrain.md#settings)). An empty default "
             "is decided by the method, the data or the model; `finetune` writes what was decided into `run.toml`."
         ),
         "task": "Task `{name}`",
@@ -59,7 +59,7 @@ WORDS = {
         "common_about": "Además, todos aceptan `--json` (un objeto JSON en una línea) y `--help`.",
         "training": "Entrenamiento",
         "training_about": (
-            "De `finetune` y `pretrain` ([cuáles usa el preentrenamiento](pretrain.md#ajustes)). Lo que no tiene valor "
+            "De `finetune`, `pretrain` y `adapt` ([cuáles usa el preentrenamiento](pretrain.md#ajustes)). Lo que no tiene valor "
             "por defecto lo deciden el método, los datos o el modelo; `finetune` escribe lo decidido en `run.toml`."
         ),
         "task": "Tarea `{name}`",

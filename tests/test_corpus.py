@@ -1,5 +1,6 @@
 """Texts, tokenizer and encoded corpus: what goes in comes out, whole and in its place."""
 
+import csv
 import gzip
 import itertools
 import json
@@ -8,7 +9,7 @@ import lzma
 import numpy as np
 import pytest
 
-from afina.data.corpus import Corpus, split_sentences
+from afina.data.corpus import Corpus, documents, split_sentences
 from afina.errors import InputError
 from afina.models.wordpiece import train_wordpiece
 
@@ -135,10 +136,19 @@ def test_every_format_gives_the_same_corpus(tokenizer, text_file, tmp_path):
     lines.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
     table = tmp_path / "texto.parquet"
     parquet.write_table(pyarrow.table({"text": texts}), table)
+    rows = tmp_path / "texto.csv"
+    with rows.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("text", "label"), *((text, "x") for text in texts)])
     expected = words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "plain"))
-    for path in (packed, zipped, lines, table):
+    for path in (packed, zipped, lines, table, rows):
         corpus = Corpus.build([path], tokenizer, tmp_path / f"of {path.name}")
         assert words(tokenizer, corpus) == expected, path.name
+
+
+def test_a_row_of_words_is_a_document(tokenizer, tmp_path):
+    file = tmp_path / "filas.conll"
+    file.write_text("El O\nniño O\ncomió O\n\nAna B-PER\nduerme O\n", encoding="utf-8")
+    assert list(documents(file)) == [["El niño comió"], ["Ana duerme"]]
 
 
 def test_corpus_is_used_again_until_text_or_tokenizer_changes(tokenizer, text_file, tmp_path):

@@ -224,6 +224,12 @@ def test_half_of_the_pairs_follow_and_the_rest_come_from_other_documents(tmp_pat
     assert 100 * found[FOLLOWS] / pairs == pytest.approx(50, abs=1.5)
 
 
+def test_a_document_alone_gives_no_pairs(tmp_path):
+    corpus = numbered(tmp_path)
+    windows = Windows(corpus, 61, np.arange(len(corpus)) == 2)
+    assert next_sentences(corpus, windows, 50) == {NO_PAIR: 50}
+
+
 def test_the_windows_hold_every_token_of_the_chosen_documents_once(tmp_path):
     corpus = numbered(tmp_path)
     chosen = np.arange(len(corpus)) % 3 > 0

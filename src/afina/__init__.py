@@ -17,6 +17,7 @@ _WHERE = {
     "predict": "afina.verbs.predict",
     "chat": "afina.verbs.chat",
     "pretrain": "afina.verbs.pretrain",
+    "adapt": "afina.verbs.adapt",
     "Run": "afina.train.run",
     "Bundle": "afina.train.bundle",
     "AfinaError": "afina.errors",

@@ -17,15 +17,16 @@ from afina.messages import FOLDER, N_, _, language, use_language
 from afina.names import find, known, unknown
 from afina.settings import Common, flag, knobs
 
-# A verb's sentence, its arguments as the help shows them (`*`: any number), and whether tasks and methods add knobs.
-VERBS: dict[str, tuple[str, list[str], bool]] = {
-    "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), [N_("DATA|run.toml")], True),
-    "compare": (N_("Measure on your data which method is right."), [N_("DATA|compare.toml")], True),
-    "evaluate": (N_("Score a run's model on other rows."), [N_("RUN"), N_("DATA")], False),
-    "predict": (N_("Ask a run's model."), [N_("RUN"), "*" + N_("TEXT…|FILE|-")], False),
-    "chat": (N_("Talk to a model in the terminal."), [N_("RUN")], False),
-    "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*" + N_("TEXT…")], False),
-    "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*" + N_("NAME FOLDER")], False),
+# A verb's sentence, its arguments as the help shows them (`*`: any number), and what adds knobs.
+VERBS: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
+    "finetune": (N_("Fine-tune a model on your data, measure it, keep it."), [N_("DATA|run.toml")], ("tasks", "methods")),
+    "compare": (N_("Measure on your data which method is right."), [N_("DATA|compare.toml")], ("tasks", "methods")),
+    "evaluate": (N_("Score a run's model on other rows."), [N_("RUN"), N_("DATA")], ()),
+    "predict": (N_("Ask a run's model."), [N_("RUN"), "*" + N_("TEXT…|FILE|-")], ()),
+    "chat": (N_("Talk to a model in the terminal."), [N_("RUN")], ()),
+    "pretrain": (N_("Pre-train a model from nothing on plain text."), ["*" + N_("TEXT…")], ("masked_lm",)),
+    "adapt": (N_("Train a model on with the text of a field or a task."), ["*" + N_("TEXT…")], ("masked_lm", "methods")),
+    "models": (N_("List the models on this machine, or save one as a folder."), ["list|save", "*" + N_("NAME FOLDER")], ()),
 }  # fmt: skip
 
 
@@ -77,17 +78,18 @@ class Verbs(click.Group):
             formatter.write_dl([(name, _(sentence)) for name, (sentence, *_rest) in VERBS.items()])
 
 
-def _command(verb: str, sentence: str, arguments: list[str], has_task: bool) -> click.Command:
+def _command(verb: str, sentence: str, arguments: list[str], owners: tuple[str, ...]) -> click.Command:
     fields = dict(knobs(find("verbs", verb)))
     unlike: set[str] = set()  # whose default depends on the task or the method
-    if has_task:
-        for folder in ("tasks", "methods"):
-            for name in known(folder):
-                own = knobs(find(folder, name))
-                fields = own | fields
-                unlike |= {each for each in own if own[each].default != fields[each].default}
-    elif verb == "pretrain":
-        fields |= {name: field for name, field in knobs(find("tasks", "masked_lm")).items() if name != "text"}
+    for owner in owners:
+        if owner == "masked_lm":  # what a training on plain text may learn, which has no columns
+            own = knobs(find("tasks", owner))
+            fields |= {name: field for name, field in own.items() if name != "text"}
+            continue
+        for name in known(owner):
+            own = knobs(find(owner, name))
+            fields = own | fields
+            unlike |= {each for each in own if own[each].default != fields[each].default}
     params: list[click.Parameter] = [
         click.Argument(
             [f"argument{i}"], nargs=-1 if name[0] == "*" else 1, metavar=_(name.lstrip("*")), required=False

@@ -188,3 +188,30 @@ class Training(Optimisation):
             "Take the plain way everywhere, to doubt the fast ones: what is frozen is computed in every epoch."
         ),
     )
+
+
+class Reading(Optimisation):
+    """Settings of training on plain text, which is counted in tokens; the verb says how many."""
+
+    validation: str | None = setting(
+        None, N_("File of held-out text (default: 1 %\u00a0of the documents, at least ten).")
+    )
+    short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
+    short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
+    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
+        "linear", N_("How the learning rate falls after its rise.")
+    )
+    optimizer: Literal["adamw", "sophia"] = setting(
+        "adamw", N_("What moves the weights: adamw, or sophia, which measures the curvature every ten steps.")
+    )
+    curvature: Literal["gnb", "hutchinson"] = setting(
+        "gnb",
+        N_("How sophia measures it: gnb (Gauss-Newton-Bartlett) or hutchinson, which takes longer."),
+    )
+    spike_guard: bool = setting(
+        True, N_("Skip a step whose loss or gradient lies far above those before it, as a bad batch's does.")
+    )
+    output_dir: str | None = setting(None, N_("Folder of the run (default: runs/<file name>)."))
+    resume: bool = setting(False, N_("Go on with the run that the folder holds."))
+    overwrite: bool = setting(False, N_("Replace the run that the folder holds."))
+    dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))

@@ -15,13 +15,15 @@ class Windows:
 
     `rows[i]["length"]` is the tokens of a row and `rows[i]["draw"](rng, pair)` returns ([A, B], FOLLOWS or
     ELSEWHERE) or ([A], NO_PAIR): half of the pairs are neighbours; for the others B comes from another document and
-    is about as long as the true B, so that its length tells nothing. A sentence longer than `room` is cut. `chosen`
-    [documents] says which documents are in, `special` how many tokens a row has besides: [CLS] A [SEP] B [SEP].
+    is about as long as the true B, so that its length tells nothing. A sentence longer than `room` is cut. One document
+    alone gives no pairs. `chosen` [documents] says which documents are in, `special` how many tokens a row has besides:
+    [CLS] A [SEP] B [SEP].
     """
 
     def __init__(self, corpus: Corpus, room: int, chosen: np.ndarray | None = None, special: int = 3):
         self.corpus, self.room, self.special = corpus, room, special
         self.chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
+        self.alone = np.count_nonzero(self.chosen) < 2
         ends = list(_cut(corpus, room, np.flatnonzero(self.chosen)))
         self.starts = np.array([start for start, _end, _final in ends], dtype=np.int64)
         self.ends = np.array([end for _start, end, _final in ends], dtype=np.int64)
@@ -45,7 +47,7 @@ class Windows:
     def _draw(self, index: int, rng: np.random.Generator, pair: bool) -> tuple[list[np.ndarray], int]:
         start, end = int(self.starts[index]), int(self.ends[index])
         tokens = self.corpus.tokens
-        if not pair or end - start < 2:
+        if not pair or self.alone or end - start < 2:
             return [tokens[start:end]], NO_PAIR
         sentences = self.corpus.sentences
         inner = sentences[

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+TABLES = {".csv", ".tsv", ".conll", ".conllu"}  # rows of a task, read at once
 # A batch is this many documents' sentences at most, and this many characters.
 BATCH_CHARACTERS = 2_000_000
 # Final punctuation, closing signs, blank, then a sign that opens a sentence, a capital or a digit.
@@ -91,8 +92,9 @@ class Corpus:
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
-        ``.bz2`` are read as they are. The text is streamed and may be larger than memory. Raises
-        InputError for a file that is missing, empty or not text.
+        ``.bz2`` are read as they are. The text is streamed and may be larger than memory. Of a table (CSV,
+        TSV, CoNLL), which is not, each row is a document. Raises InputError for a file that is missing,
+        empty or not text.
         """
         folder = Path(folder)
         files = [Path(path) for path in paths]
@@ -100,7 +102,7 @@ class Corpus:
             raise InputError(_("No text file was given to encode."))
         for file in files:
             check(file)
-        backend = _plain(tokenizer)
+        backend = plain(tokenizer)
         made_of = {
             "version": VERSION,
             "files": [_fingerprint(file) for file in files],
@@ -216,6 +218,8 @@ def documents(file: Path) -> Iterator[list[str]]:
         texts = _parquet_texts(file)
     elif kind in (".jsonl", ".ndjson"):
         texts = _jsonl_texts(file)
+    elif kind in TABLES:
+        texts = _table_texts(file)
     else:
         paragraphs: list[str] = []
         for line in _lines(file):
@@ -273,6 +277,18 @@ def _parquet_texts(file: Path) -> Iterator[str]:
             yield from (text for text in batch.column(0).to_pylist() if text)
 
 
+def _table_texts(file: Path) -> Iterator[str]:
+    """The texts of a task's rows; a row of CoNLL, which holds words, as its words with blanks between."""
+    from afina.data.columns import guess, text_of
+    from afina.data.read import read
+
+    table = read(file, offline=True)
+    words = bool(table.rows) and all(isinstance(value, list) for value in table.rows[0].values())
+    column = table.columns[0] if words else guess(table, "text")
+    for row in table.rows:
+        yield " ".join(row[column]) if words else text_of(row.get(column)) or ""
+
+
 def _sentences(files: Iterable[Path]) -> Iterator[tuple[str, bool]]:
     """Each sentence of each document, with whether it is the document's first."""
     for file in files:
@@ -294,7 +310,7 @@ def _batches(sentences: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, 
         yield batch
 
 
-def _plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     """A copy of the backend without the truncation and padding that earlier calls may have left on."""
     from tokenizers import Tokenizer
 

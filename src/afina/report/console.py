@@ -141,6 +141,22 @@ def _told(prediction: Any) -> str:
     return prediction or _("(no answer)")
 
 
+def adapt(result: dict[str, Any]) -> None:
+    """Print what a pre-training prints, what the losses were before, and what was forgotten."""
+    for loss, value in result["losses"]["before"].items():
+        if value is not None:
+            print(
+                _("Held-out loss before training, {name}: {value}").format(name=loss, value=number(value, 3))
+            )
+    pretrain(result)
+    for language, loss in result["forgetting"].items():
+        print(
+            _("Forgetting, loss on neutral text ({language}): {loss}").format(
+                language=language, loss=forgetting(loss)
+            )
+        )
+
+
 def pretrain(result: dict[str, Any]) -> None:
     """Print what was seen and learnt."""
     print(

@@ -70,7 +70,9 @@ class Run:
                     path=self.path
                 )
             )
-        if "objective" in self.settings and not (self.path / "best" / FILE).is_file():  # of `pretrain`
+        if (
+            "objective" in self.settings and not (self.path / "best" / FILE).is_file()
+        ):  # of `pretrain` and `adapt`
             found = language_model(self.path / "best")
             own = {name: self.settings[name] for name in knobs(type(found.task)) if name in self.settings}
             return replace(found, task=found.task.replace(**own))

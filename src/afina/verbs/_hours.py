@@ -62,7 +62,7 @@ def fitted(costs: Costs, steps: Sequence[int], chosen: Any) -> float:
 
 def plan(costs: Costs, phases: Sequence[Any], chosen: Any) -> dict[str, Any]:
     """Return what is recorded of the plan: the steps of every phase; InputError where the time is too short."""
-    steps = [most for _rows, _plan, most in phases]
+    steps = [most for _sources, most in phases]
     return {"planned_steps": shared(steps, fitted(costs, steps, chosen))}
 
 
@@ -108,7 +108,7 @@ def measured(
         return float(accelerator.reduce(mine, "mean"))
 
     left, steps = told(until - time.perf_counter()), []
-    for rows, plan, _steps in phases:
+    for [(rows, plan)], _steps in phases:
         made = partial(batches, plan, rows, collate)
         some = plan.steps_per_epoch  # within one pass, so that no other order is drawn meanwhile
         tried = partial(forecast, accelerator, model, Full(), task.loss, made, plan, some)

@@ -1,41 +1,112 @@
-"""What pre-training is made of: its tokenizer, its text, its start, its phases, its held-out score."""
+"""What training on plain text is made of: its tokenizer, its text, its start, its phases, its held-out score."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
+from afina.verbs import _hours
+from afina.verbs._job import PASSING, passing, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
-Phase = tuple[Any, Any, int]  # rows of one length, their plan, and the steps it is followed for
+# Of each source of a step's rows, these, of one length, and their plan; and the steps that they are followed for.
+Phase = tuple[list[tuple[Any, Any]], int]
+
+
+RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
 TOKENS = 40_000_000  # to train on, where nothing else is said
 FOREVER = 10**12  # tokens, of which --hours takes a part
+SCORED = 1500  # rows of held-out text at most, spread evenly
 
 
-def planned(texts: list[Path], chosen: Any, run: Path, *, quiet: bool) -> dict[str, Any]:
-    """Say what would be done, and return the figures of a run that has not been."""
+def as_begun(
+    texts: list[str],
+    settings: dict[str, Any],
+    decides: str,
+    checked: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> tuple[list[str], dict[str, Any]]:
+    """Return texts and settings as the run began; one that now says otherwise is an error.
+
+    `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong; it needs the
+    setting that `decides` which others there are.
+    """
+    from afina.train import folder
+    from afina.train.run import read_settings
+
+    if not texts and not settings.get("output_dir"):
+        raise InputError(_("Name at least one text file to learn from."))
+    run = folder.place(settings.get("output_dir"), texts[0] if texts else "")
+    folder.check(run, resume=True, overwrite=False)
+    begun = read_settings(run / "run.toml")
+    begun.pop("recorded", None)
+    old = begun.pop("texts", texts)
+    told = checked({name: value for name, value in begun.items() if name == decides} | settings)
+    unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
+    if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=", ".join(old), new=", ".join(texts)
+            )
+        )
+    kept = {name: value for name, value in begun.items() if name not in PASSING}
+    return old, kept | passing(settings)
+
+
+def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
+    """Return the run's folder; InputError where a text, or one of `others`, or the folder cannot be used."""
+    from afina.data.corpus import check
+    from afina.train import folder
+
+    if not texts:
+        raise InputError(_("Name at least one text file to learn from."))
+    for text in [*texts, *(Path(other) for other in others if other)]:
+        check(text)
+    run = folder.place(chosen.output_dir, str(texts[0]))
+    folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
+    return run
+
+
+def write(
+    texts: list[Path], run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None
+) -> None:
+    """Write the run's `run.toml`: its texts, its settings, what the machine is, and what was `found` besides."""
+    from afina.train import machine
+    from afina.train.run import write_settings
+
+    kept = {name: value for name, value in settings.items() if name not in PASSING}
+    recorded = machine.recorded() | dict(found or {})
+    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, recorded)
+
+
+def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:
+    """Say what would be done, the `plan` in words, and return the figures of a run that has not been."""
     from afina.messages.numbers import number
     from afina.train.track import say
 
     size = sum(text.stat().st_size for text in texts) / 1e6
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
-        _("Training goes on for {hours} hours, reading included, {step} tokens a step.").format(
-            hours=number(chosen.hours, 2), step=number(chosen.tokens_per_step)
-        )
-        if chosen.hours
-        else _("Training goes on for {tokens} tokens, {step} a step.").format(
-            tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
-        ),
+        plan,
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
     ):
         say(sentence, quiet)
     figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
     losses = dict.fromkeys(OBJECTIVES[chosen.objective].losses)
     return {"run": str(run), **figures, "losses": {"validation": losses}}
+
+
+def in_tokens(chosen: Any) -> str:
+    """Say how long training goes on."""
+    from afina.messages.numbers import number
+
+    return _("Training goes on for {tokens} tokens, {step} a step.").format(
+        tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
+    )
 
 
 def source(chosen: Any, *, offline: bool) -> Path | None:
@@ -58,7 +129,6 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
 
 def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | None) -> Any:
     """Take the tokenizer of the model, the one that is named, the one in the folder `made`, or train one."""
-    from afina.data.corpus import documents
     from afina.models.load import load_tokenizer, read_tokenizer
 
     if source:
@@ -69,8 +139,14 @@ def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | 
         return read_tokenizer(Path(chosen.tokenizer))
     if made and made.is_dir():
         return read_tokenizer(made)
-    texts_of = ("\n".join(paragraphs) for text in texts for paragraphs in documents(text))
-    return OBJECTIVES[chosen.objective].tokenizer(texts_of, chosen.vocab_size)
+    return OBJECTIVES[chosen.objective].tokenizer(texts_of(texts), chosen.vocab_size)
+
+
+def texts_of(files: list[Path]) -> Iterator[str]:
+    """Yield the documents of all files, a paragraph a line."""
+    from afina.data.corpus import documents
+
+    return ("\n".join(paragraphs) for file in files for paragraphs in documents(file))
 
 
 def kept(tokenizer: Any, folder: Path) -> Any:
@@ -84,20 +160,14 @@ def kept(tokenizer: Any, folder: Path) -> Any:
 
 
 def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[Part, Part]:
-    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents."""
+    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents, ten if it can be."""
     import numpy as np
 
-    from afina.data.corpus import Corpus
-    from afina.train.atomic import cannot_write
-
-    try:
-        train = Corpus.build(texts, tokenizer, run / "corpus")
-        if chosen.validation:
-            return (train, None), (Corpus.build([Path(chosen.validation)], tokenizer, run / "held_out"), None)
-    except OSError as error:
-        raise cannot_write(run / "corpus", error) from None
+    train, _all = encoded(texts, tokenizer, run / "corpus")
+    if chosen.validation:
+        return (train, None), encoded([Path(chosen.validation)], tokenizer, run / "held_out")
     held = np.zeros(len(train), dtype=bool)
-    held[:: max(2, min(100, len(train) // 2))] = True
+    held[:: max(2, min(100, len(train) // 10))] = True
     if len(train) < 4:
         raise InputError(
             _("The text has {n} documents (parts between blank lines), too few to hold some out.").format(
@@ -109,44 +179,76 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     return (train, ~held), (train, held)
 
 
+def encoded(texts: list[Path], tokenizer: Any, folder: Path) -> Part:
+    """Return the whole of the texts, encoded into `folder`; InputError where that cannot be written."""
+    from afina.data.corpus import Corpus
+    from afina.train.atomic import cannot_write
+
+    try:
+        return Corpus.build(texts, tokenizer, folder), None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
 def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one."""
     from afina.models.load import load
 
     objective = OBJECTIVES[chosen.objective]
-    if source:
-        model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
-        most = model.config.max_position_embeddings
-        if (chosen.max_length or 0) > most:
-            raise InputError(
-                _("--max-length {length} is more than the {most} tokens that the model reads.").format(
-                    length=chosen.max_length, most=most
-                )
+    if not source:
+        return objective.build(chosen, tokenizer, corpus)
+    model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
+    check_length(chosen, model.config.max_position_embeddings)
+    return model
+
+
+def check_length(chosen: Any, most: int) -> None:
+    """Raise InputError where longer rows are asked for than the model reads."""
+    if (chosen.max_length or 0) > most:
+        raise InputError(
+            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
+                length=chosen.max_length, most=most
             )
-        return model
-    return objective.build(chosen, tokenizer, corpus)
+        )
 
 
-def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> list[Phase]:
-    """Return (rows, plan, steps) for the short rows and for the long ones."""
+def phases(
+    chosen: Any,
+    part: Part,
+    tokenizer: Any,
+    world: int,
+    rank: int,
+    *,
+    tokens: int,
+    replay: Part | None = None,
+) -> list[Phase]:
+    """Return what is read in short rows and then in long ones, `tokens` of both; each step has its share of `replay`.
+
+    The share is one of tokens, `chosen.replay`; each text is read in an order of its own, to its end and anew.
+    """
     from afina.batching.plan import Plan
     from afina.batching.windows import Windows
 
     objective = OBJECTIVES[chosen.objective]
     full, phases = chosen.max_length or 512, []
-    tokens = FOREVER if chosen.hours else chosen.max_tokens
+    shares = [(part, 1.0)] if replay is None else [(part, 1 - chosen.replay), (replay, chosen.replay)]
     for length, share, seed in (
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
     ):
-        windows = Windows(part[0], length - objective.special, part[1], objective.special)
-        lengths = windows.lengths()
-        mean = sum(lengths) / len(lengths)
-        rows = max(1, round(chosen.tokens_per_step / mean))
-        plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed, world, rank)
-        steps = round(share * tokens / (rows * mean))
+        sources, size = [], 0.0
+        for place, ((corpus, documents), weight) in enumerate(shares):
+            windows = Windows(corpus, length - objective.special, documents, objective.special)
+            lengths = windows.lengths()
+            mean = sum(lengths) / len(lengths)
+            rows = max(1, round(weight * chosen.tokens_per_step / mean))
+            # The masks of two texts are drawn apart: their plans must not share a seed.
+            plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed + 2 * place, world, rank)
+            sources.append((objective.rows(windows, tokenizer), plan))
+            size += rows * mean
+        steps = round(share * tokens / size)
         if steps:
-            phases.append((objective.rows(windows, tokenizer), plan, steps))
+            phases.append((sources, steps))
     if not phases:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
@@ -156,7 +258,103 @@ def phases(chosen: Any, part: Part, tokenizer: Any, world: int, rank: int) -> li
     return phases
 
 
-def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> dict[str, Any]:
+def learn(
+    accelerator: Any, model: Any, method: Any, task: Any, tokenizer: Any, phases: list[Phase], held: Part,
+    chosen: Any, run: Path, *, quiet: bool,
+) -> Any:  # fmt: skip
+    """Train the model through the phases, keep its best state in `best/`, and return how it went.
+
+    What a method has put into the model is merged there, in a copy, so that it is an ordinary model of its kind.
+    """
+    import copy
+
+    from afina.train.atomic import replaced
+    from afina.train.fit import Budget, fit
+
+    total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
+
+    def keep(model: Any) -> None:
+        with replaced(run / "best") as new:
+            whole = model if method.whole else method.merge(copy.deepcopy(model))
+            whole.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+
+    budget = Budget(
+        steps=total,
+        learning_rate=chosen.learning_rate or RATES[chosen.optimizer],
+        seed=chosen.seed,
+        warmup_steps=chosen.warmup_steps,
+        lr_scheduler_type=chosen.lr_scheduler_type,
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=chosen.max_grad_norm,
+        spike_guard=chosen.spike_guard,
+        optimizer=chosen.optimizer,
+        curvature=chosen.curvature,
+        adam_beta2=0.98,
+        eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
+        save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
+    )
+    return fit(
+        accelerator,
+        model,
+        method,
+        task.loss,
+        partial(between, phases, partial(task.collate, tokenizer=tokenizer)),
+        budget,
+        run,
+        steps_per_epoch=phases[0][0][0][1].steps_per_epoch,
+        evaluate=evaluation(task, tokenizer, held, chosen),
+        keep_best=keep,
+        resume=chosen.resume,
+        quiet=quiet,
+        drawn=task.drawn,
+    )
+
+
+def evaluation(task: Any, tokenizer: Any, held: Part, chosen: Any) -> Callable[[Any], Any]:
+    """Return what scores the model in mid-training, on some of the held-out text.
+
+    Twenty such scorings read at most a third of what is trained on, or they would take the longest in a short run.
+    """
+    rows = max(100, min(SCORED, (chosen.max_tokens or FOREVER) // (60 * chosen.short_length)))
+
+    def evaluate(model: Any) -> tuple[list[float], dict[str, Any]]:
+        found = held_out(model, task, tokenizer, held, chosen, rows)
+        values = {name: each["value"] for name, each in found.items()}
+        return [-next(iter(values.values()))], {"validation": values}
+
+    return evaluate
+
+
+def figures(
+    progress: Any, model: Any, scores: Mapping[str, Any], chosen: Any, run: Path, began: float
+) -> dict[str, Any]:
+    """Return what a run is said to have cost and learnt; `scores` are those of held-out text."""
+    from afina.train import machine
+
+    speed = progress.tokens / max(progress.seconds, 1e-9)
+    peak = machine.matrix_peak(chosen.precision)
+    return {
+        "run": str(run),
+        "tokens_seen": progress.tokens,
+        "tokens_per_s": round(speed, 1),
+        "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
+        "losses": {"validation": losses(chosen, scores)},
+        "scores": {"validation": scores},
+        "skipped_steps": progress.guard.skipped,
+        "seconds": {"train": round(progress.seconds, 1), "total": round(time.perf_counter() - began, 1)},
+    }
+
+
+def losses(chosen: Any, scores: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the losses of the objective alone, None for what the model does not learn."""
+    names = OBJECTIVES[chosen.objective].losses
+    return {name: scores[name]["value"] if name in scores else None for name in names}
+
+
+def held_out(
+    model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any, most: int = SCORED
+) -> dict[str, Any]:
     """Score the model on held-out text, with masks and pairs that are the same every time, the main figure first."""
     import torch
 
@@ -166,7 +364,7 @@ def held_out(model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any) -> 
     objective = OBJECTIVES[chosen.objective]
     windows = Windows(part[0], chosen.short_length - objective.special, part[1], objective.special)
     lengths, encoded = windows.lengths(), objective.rows(windows, tokenizer)
-    order = sorted(range(0, len(windows), max(1, len(windows) // 1500)), key=lambda row: -lengths[row])
+    order = sorted(range(0, len(windows), max(1, len(windows) // most)), key=lambda row: -lengths[row])
     answers: list[Any] = []
     model.eval()
     with torch.no_grad():
@@ -183,8 +381,10 @@ def between(
     from afina.batching.plan import batches
 
     done = 0
-    for encoded, plan, steps in phases:
+    for sources, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            yield from batches(plan, encoded, collate, first, last)
+            drawn = (batches(plan, rows, collate, first, last) for rows, plan in sources)
+            for parts in zip(*drawn, strict=True):
+                yield [batch for part in parts for batch in part]
         done += steps

@@ -38,11 +38,16 @@ def begin(settings: Mapping[str, Any]) -> None:
             sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
 
 
-def choose(settings: Mapping[str, Any], verb: type[Settings]) -> Chosen:
-    """Check flat settings; a task or method may be a name or an object of one's own."""
+def choose(settings: Mapping[str, Any], verb: type[Settings], kind: type[Task] | None = None) -> Chosen:
+    """Check flat settings; a task or method may be a name or an object of one's own.
+
+    `kind` is the task of a verb that has no setting for it.
+    """
     given = dict(settings)
     task, method = _object(given, "task", Task), _object(given, "method", Method)
-    task_class = type(task) if task else find("tasks", given.get("task", verb.model_fields["task"].default))
+    task_class = (
+        type(task) if task else kind or find("tasks", given.get("task", verb.model_fields["task"].default))
+    )
     method_class = (
         type(method) if method else find("methods", given.get("method", verb.model_fields["method"].default))
     )
@@ -85,10 +90,11 @@ def from_file(
     if not isinstance(recorded, dict):
         raise InputError(_("{file}: [recorded] must be a table, or not be there.").format(file=file))
     if data is None and "objective" in held:
+        verb = "adapt" if "method" in held else "pretrain"
         raise InputError(
-            _("{file} is of a pre-training, which is repeated by afina pretrain and its texts.").format(
-                file=file
-            )
+            _(
+                "{file} is of a training on plain text, which is repeated by afina {verb} and its texts."
+            ).format(file=file, verb=verb)
         )
     if not isinstance(data, str):
         raise InputError(_('{file} does not say which data to use: add data = "file.csv".').format(file=file))

@@ -1,0 +1,269 @@
+"""Train a model on with the text of a field or of a task (Gururangan et al. 2020), before it is fine-tuned."""
+
+import time
+from math import exp
+from pathlib import Path
+from typing import Any, Literal
+
+from afina.core import Method
+from afina.errors import InputError
+from afina.messages import N_, _
+from afina.messages.numbers import number
+from afina.settings import Reading, setting
+from afina.tasks.masked_lm import MaskedLm
+from afina.verbs import _pretraining as parts
+from afina.verbs._describe import trained_weights
+from afina.verbs._domain import check_tokenizer, in_words, nearness
+from afina.verbs._forgetting import LANGUAGES, LanguageModel
+from afina.verbs._objectives import OBJECTIVES
+from afina.verbs._settings import Chosen, begin, choose
+
+PASSES = 3  # over the text, where no number of tokens is given
+
+
+class Adapt(Reading):
+    """Settings of `afina adapt`; the knobs of masked words and of the method come beside them."""
+
+    model: str | None = setting(None, N_("Model to train on: an embedded one, a folder, or one of the Hub."))
+    method: str = setting("full", N_("How the model may change; what a method adds is merged at the end."))
+    tokens_per_step: int = setting(4096, N_("Tokens of one optimizer step, over all processes."), ge=128)
+    max_tokens: int | None = setting(
+        None,
+        N_("Tokens to train on, repeats and replay counted (default: three passes over the text)."),
+        ge=1000,
+    )
+    add_tokens: int = setting(
+        0, N_("Frequent words of the text, cut to pieces so far, that become tokens of their own."), ge=0
+    )
+    replay: float = setting(
+        0.0, N_("Share of the tokens that come from --replay-text, against forgetting."), ge=0, le=0.9
+    )
+    replay_text: str | None = setting(
+        None, N_("File of general text, like that which the model has learnt from.")
+    )
+    task_data: str | None = setting(
+        None, N_("File with rows of the task to come: is the text like them? Only their words are looked at.")
+    )
+    objective: Literal["mlm", "clm"] | None = setting(
+        None, N_("What is learnt: that which the model's kind has learnt."), found=True
+    )
+
+
+def adapt(*texts: str | Path, **settings: Any) -> dict[str, Any]:
+    """Train the language model `model` on with text files, and return what INTERFACE names.
+
+    `texts` are files with a blank line between documents, JSONL, Parquet, or tables of rows; an encoder guesses hidden
+    words, a decoder the next one. Says before it trains whether the text is like `task_data`, and at the end what has
+    been forgotten: the loss on neutral text. Raises InputError before anything is written where a file or a setting is
+    wrong, and Interrupted when stopped; `resume=True` goes on. With `dry_run=True` nothing is trained or written, and
+    what only training can tell is None.
+    """
+    begin(settings)
+    files = [str(text) for text in texts]
+    if settings.get("resume"):
+        files, settings = parts.as_begun(files, settings, "model", lambda given: _chosen(given)[0].flat())
+    chosen, source = _chosen(settings)
+    return _run([Path(text) for text in files], chosen, source)
+
+
+def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
+    """Return the checked settings and the model's folder, which decides what is learnt."""
+    from afina.models.find import find, shape, writes
+
+    given = {name: value for name, value in settings.items() if name != "objective"}
+    if not given.get("model"):
+        raise InputError(_("Name the model to adapt with --model."))
+    source = find(str(given["model"]), offline=bool(given.get("offline")))
+    objective = "clm" if writes(source) else "mlm"
+    chosen = choose(given, Adapt, OBJECTIVES[objective].task)
+    if objective == "mlm" and "nsp" not in given and not _pre_trained(shape(source)):
+        chosen = chosen._replace(task=chosen.task.replace(nsp=False))  # the model has no head for it
+    return chosen._replace(verb=chosen.verb.replace(objective=objective)), source
+
+
+def _pre_trained(config: dict[str, Any]) -> bool:
+    """Whether the checkpoint is BERT's with both heads, for words and for sentences."""
+    return any(kind.endswith("ForPreTraining") for kind in config.get("architectures") or ())
+
+
+def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
+    from contextlib import nullcontext
+
+    from afina.models.vocabulary import broken_words, check, extended, grow
+    from afina.train.track import say
+    from afina.verbs._forgetting import before, forgetting, language_model, neutral
+
+    began = time.perf_counter()
+    common, verb, task, method = chosen
+    if bool(verb.replay) != bool(verb.replay_text):
+        raise InputError(
+            _(
+                "--replay and --replay-text belong together: name a share of the tokens and a file of general text, "
+                "such as --replay 0.1 --replay-text general.txt."
+            )
+        )
+    run = parts.place(texts, verb, verb.validation, verb.replay_text, verb.task_data)
+    own = language_model(source)
+    if own is None:
+        raise InputError(
+            _(
+                "{model} brings no head over a vocabulary, so it cannot learn from plain text. Choose a language model "
+                "as it was pre-trained: an encoder (BERT) or a decoder (GPT)."
+            ).format(model=verb.model)
+        )
+    verb = _resolved(verb, own, method)
+    _check_method(verb, own, method)
+    shorter = tokenizer = own.tokenizer
+    check_tokenizer(texts, tokenizer, verb.model)
+    near = nearness(texts, Path(verb.task_data)) if verb.task_data else None
+    if near:
+        say(in_words(near, verb.task_data), common.quiet)
+    words = []
+    if verb.add_tokens and not verb.resume:
+        words = broken_words(parts.texts_of(texts), tokenizer, verb.add_tokens)
+        say(_listed(words, tokenizer), common.quiet)
+    if verb.dry_run:
+        plan = parts.in_tokens(verb) if verb.max_tokens else _in_passes(verb)
+        planned = parts.planned(texts, verb, run, plan, quiet=common.quiet)
+        return planned | {"forgetting": dict.fromkeys(LANGUAGES), "domain": near and near._asdict()}
+
+    import torch
+
+    from afina.methods.full import Full
+    from afina.models.load import load, read_tokenizer
+    from afina.train import folder, machine
+
+    accelerator = machine.accelerator(verb.precision)
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():  # the others find what the first has made
+        begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
+        with begun:
+            if words and main:
+                tokenizer = parts.kept(extended(tokenizer, words), run / "tokenizer")
+                check(tokenizer, words, source)
+            elif verb.add_tokens:
+                tokenizer = read_tokenizer(run / "tokenizer")
+            train, held = parts.corpora(texts, verb, tokenizer, run)
+            replay = (
+                parts.encoded([Path(verb.replay_text)], tokenizer, run / "replay") if verb.replay else None
+            )
+            verb = verb.replace(max_tokens=verb.max_tokens or _passes(train[0], verb))
+            phases = parts.phases(
+                verb,
+                train,
+                tokenizer,
+                accelerator.num_processes,
+                accelerator.process_index,
+                tokens=verb.max_tokens,
+                replay=replay,
+            )
+    if main:
+        parts.write(texts, run, chosen._replace(verb=verb).flat())
+    head = _head(task, source)
+    torch.manual_seed(verb.seed)
+    model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
+    model = method.modify(model, tokenizer).to(accelerator.device)
+    texts_apart = neutral(None)
+    known = before(source, texts_apart)
+    first = parts.held_out(model, task, tokenizer, held, verb)
+    say(_before(parts.losses(verb, first), known), common.quiet or not main)
+    progress = parts.learn(
+        accelerator, model, method, task, tokenizer, phases, held, verb, run, quiet=common.quiet
+    )
+    best: Any = load(run / "best", head).to(accelerator.device)
+    result = parts.figures(
+        progress, model, parts.held_out(best, task, tokenizer, held, verb), verb, run, began
+    )
+    result["losses"]["before"] = parts.losses(verb, first)
+    result |= {
+        "model": verb.model,
+        "method": verb.method,
+        "trained_weights": trained_weights(model, method),
+        "forgetting": forgetting(best, Full(), source, texts_apart, known),
+        "domain": near and near._asdict(),
+        "added_tokens": len(tokenizer) - len(shorter),
+    }
+    if main:
+        folder.write_json(run / "scores.json", result)
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _head(task: Any, source: Path) -> str:
+    """Return the class of model to train: BERT's head for sentences is kept, and drawn only where it is asked for."""
+    from afina.models.find import shape
+
+    without = task.head == MaskedLm.head and not (task.nsp or _pre_trained(shape(source)))
+    return "AutoModelForMaskedLM" if without else task.head
+
+
+def _resolved(verb: Adapt, own: LanguageModel, method: Method) -> Any:
+    """Return the settings when the model and the method's preset have decided what was open."""
+    parts.check_length(verb, own.max_length)
+    length = verb.max_length or min(512, own.max_length)
+    config: Any = own.model.config
+    return verb.replace(
+        max_length=length,
+        short_length=min(verb.short_length, length),
+        learning_rate=verb.learning_rate or method.presets(config.hidden_size)["learning_rate"],
+    )
+
+
+def _check_method(verb: Adapt, own: LanguageModel, method: Method) -> None:
+    """Raise InputError where the method leaves no model that a fine-tuning could begin with."""
+    try:
+        model: Any = method.modify(own.model, own.tokenizer)
+        words = model.get_input_embeddings().weight
+        name = next(name for name, weight in model.named_parameters() if weight is words)
+        learnt = any(stage.trainable is None or name in stage.trainable for stage in method.stages(model))
+        method.merge(model)
+    except InputError as error:
+        raise InputError(
+            _(
+                "Method '{method}' cannot adapt {model}: {reason} Choose full, or a method that can be merged, such as "
+                "lora."
+            ).format(method=verb.method, model=verb.model, reason=error)
+        ) from None
+    if verb.add_tokens and not learnt:
+        raise InputError(
+            _(
+                "Method '{method}' leaves the word vectors as they are, so those of new tokens would learn nothing. Use "
+                "--method full with --add-tokens."
+            ).format(method=verb.method)
+        )
+
+
+def _passes(corpus: Any, verb: Adapt) -> int:
+    """Return the tokens of PASSES passes over the text, replay on top; InputError where it is too little text."""
+    tokens = corpus.facts["tokens"]
+    if tokens < verb.tokens_per_step:
+        raise InputError(
+            _(
+                "The text has {tokens} tokens, fewer than one step of --tokens-per-step {step}: too little to adapt a "
+                "model. Give more text, or name --max-tokens and smaller steps."
+            ).format(tokens=tokens, step=verb.tokens_per_step)
+        )
+    return max(1000, round(PASSES * tokens / (1 - verb.replay)))
+
+
+def _in_passes(verb: Adapt) -> str:
+    return _("Training goes over the text {passes} times, {step} tokens a step.").format(
+        passes=PASSES, step=number(verb.tokens_per_step)
+    )
+
+
+def _listed(words: list[str], tokenizer: Any) -> str:
+    decoder = tokenizer.backend_tokenizer.decoder
+    shown = ", ".join(decoder.decode([word]).strip() for word in words[:10])
+    return _("{n} words become tokens of their own: {words}.").format(
+        n=len(words), words=shown + (" …" if len(words) > 10 else "")
+    )
+
+
+def _before(losses: dict[str, float | None], known: dict[str, float] | None) -> str:
+    name, loss = next(iter(losses.items()))
+    neutral = ", ".join(f"{language} {number(value, 2)}" for language, value in (known or {}).items())
+    return _(
+        "Before training, the model's loss ({name}) is {loss} a token on held-out text, perplexity {perplexity}; on "
+        "neutral text: {neutral}."
+    ).format(name=name, loss=number(loss, 2), perplexity=number(exp(loss or 0), 1), neutral=neutral)

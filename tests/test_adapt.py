@@ -1,0 +1,362 @@
+"""`afina adapt`: what it leaves behind and goes on with, replay, new words, nearness, and what it refuses."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+import families
+import toy
+from afina.batching.plan import Plan
+from afina.data.corpus import Corpus
+from afina.models import vocabulary
+from afina.models.find import find
+from afina.models.load import load, load_tokenizer, read_tokenizer
+from afina.tasks.masked_lm import MaskedLm
+from afina.verbs import _domain, _pretraining
+from afina.verbs._pretraining import between, phases
+from test_pretrain import corpus
+
+Command = Callable[..., toy.Said]
+SMALL = ["--max-tokens", "3000", "--tokens-per-step", "500", "--short-length", "32", "--quiet"]
+WORD = "electroencefalografista"
+
+one_thread = pytest.fixture(scope="module")(toy.one_thread)
+
+
+def decoder(folder: Path) -> Path:
+    """Write a two-layer Llama with random weights, an untied head and the embedded decoder's tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer(find("afina/gpt-mini-es-en"))
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small encoder and a small decoder."""
+    place = tmp_path_factory.mktemp("models")
+    return {"encoder": toy.model(place / "encoder"), "decoder": decoder(place / "decoder")}
+
+
+@pytest.fixture
+def afina_(
+    models: dict[str, Path],
+    tmp_path: Path,
+    one_thread: None,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Command:
+    """The command, in a folder with a text, general text and the models."""
+    monkeypatch.chdir(tmp_path)
+    for name, folder in models.items():
+        (tmp_path / name).symlink_to(folder)
+    corpus(tmp_path / "text.txt", 60)
+    general = [f"Someone said {i} words, and then the train was late." for i in range(30)]
+    (tmp_path / "general.txt").write_text("\n\n".join(general), encoding="utf-8")
+    monkeypatch.setattr("afina.verbs._forgetting.MOST", 20)
+    return toy.command(capfd)
+
+
+def test_dry_run_writes_nothing(afina_: Command, tmp_path: Path) -> None:
+    before = toy.content(tmp_path)
+    said = afina_("adapt", "text.txt", "--model", "encoder", "--dry-run", "--json", "--task-data", "text.txt")
+    assert said.code == 0
+    assert set(said.json["losses"]["validation"]) == {"mlm", "nsp"}
+    assert said.json["forgetting"] == {"es": None, "en": None}
+    assert said.json["domain"]["far"] is None  # too few words
+    assert "over the text 3 times" in said.err
+    assert toy.content(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_a_finished_run(kind: str, afina_: Command, tmp_path: Path) -> None:
+    words = ("adapt", "text.txt", "--model", kind, *SMALL, "--output-dir", "run")
+    first = afina_(*words, "--json")
+    assert first.code == 0
+    loss = {"encoder": "mlm", "decoder": "clm"}[kind]
+    told = first.json
+    assert told["losses"]["validation"][loss] < told["losses"]["before"][loss]
+    assert told["forgetting"].keys() == {"es", "en"}
+    assert all(each["before"] != each["after"] for each in told["forgetting"].values())
+    assert json.loads((tmp_path / "run" / "scores.json").read_text(encoding="utf-8")) == told
+    settings = (tmp_path / "run" / "run.toml").read_text(encoding="utf-8")
+    assert not any(name in settings for name in ("output_dir", "resume", "overwrite", "dry_run"))
+    before = toy.weights(tmp_path / "run")
+
+    again = afina_("adapt", "--resume", "--output-dir", "run", "--quiet", "--json")
+    assert again.code == 0
+    assert again.json["losses"] == told["losses"]
+    assert again.json["forgetting"] == told["forgetting"]
+    assert toy.weights(tmp_path / "run") == before
+    for change in (("--seed", "4"), ("--method", "lora"), ("--add-tokens", "3")):
+        said = afina_(*words, "--resume", *change)
+        assert said.code == 2
+        assert f"began with {change[0]}" in said.err
+    said = afina_(*words)
+    assert (said.code, "--resume" in said.err) == (2, True)
+    said = afina_("finetune", "run/run.toml")
+    assert (said.code, "afina adapt" in said.err) == (2, True)
+
+    asked = {"encoder": "El [MASK] duerme.", "decoder": "El perro"}[kind]
+    assert afina_("predict", "run", asked, "--json").json[0]["prediction"]
+    toy.table(tmp_path / "toy.csv")
+    said = afina_("finetune", "toy.csv", "--model", "run/best", "--max-steps", "1", "--quiet", "--json")
+    assert said.code == 0
+
+
+def test_a_stopped_run_goes_on_bit_by_bit(
+    afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text("utf-8") + f"\n\nUna {WORD} duerme." * 40, encoding="utf-8")
+    words = [
+        "adapt",
+        "text.txt",
+        "--model",
+        "encoder",
+        *SMALL,
+        "--replay",
+        "0.2",
+        "--replay-text",
+        "general.txt",
+    ]
+    words += ["--add-tokens", "1", "--dropout", "0.1", "--json", "--output-dir"]
+    straight = afina_(*words, "straight")
+    assert straight.code == 0
+    assert straight.json["added_tokens"] == 1
+    assert len(toy.steps(tmp_path / "straight")) > 8
+
+    def stopping(*given: Any) -> Iterator[list[Any]]:
+        for step, batch in enumerate(between(*given)):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_pretraining, "between", stopping)
+        assert afina_(*words, "stopped").code == 130
+    resumed = afina_("adapt", "--resume", "--quiet", "--json", "--output-dir", "stopped")
+    assert resumed.code == 0
+    assert toy.weights(tmp_path / "stopped") == toy.weights(tmp_path / "straight")
+    assert toy.steps(tmp_path / "stopped") == toy.steps(tmp_path / "straight")
+    assert resumed.json["losses"] == straight.json["losses"]
+    assert read_tokenizer(tmp_path / "stopped" / "best").tokenize(WORD) == [WORD]
+
+
+def test_an_adapter_is_merged(afina_: Command, models: dict[str, Path], tmp_path: Path) -> None:
+    words = ("adapt", "text.txt", "--model", "encoder", *SMALL, "--output-dir", "run", "--method", "lora")
+    said = afina_(*words, "--json", "--learning-rate", "0.05")
+    assert said.code == 0
+    assert said.json["trained_weights"] < 10_000
+    assert not (tmp_path / "run" / "best" / "adapter_config.json").exists()
+    new, old = (
+        load(folder, MaskedLm.head).state_dict() for folder in (tmp_path / "run" / "best", models["encoder"])
+    )
+    assert new.keys() == old.keys()
+    moved = {name for name in new if not torch.equal(new[name], old[name])}
+    assert moved
+    assert all((name.endswith("weight") and ".layer." in name) or "pooler" in name for name in moved)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3", "bitfit", "partial", "gradual", "head"])
+def test_what_is_kept_answers_as_what_was_trained(method: str, afina_: Command, tmp_path: Path) -> None:
+    words = ("adapt", "text.txt", "--model", "encoder", *SMALL, "--output-dir", "run", "--method", method)
+    said = afina_(*words, "--json", "--learning-rate", "0.02")
+    assert said.code == 0
+    scored = [step["validation"] for step in toy.steps(tmp_path / "run") if step.get("best")]
+    assert said.json["losses"]["validation"]["mlm"] == pytest.approx(scored[-1]["mlm"], abs=1e-5)
+    assert scored[-1]["mlm"] < said.json["losses"]["before"]["mlm"]
+
+
+def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(models["encoder"])
+    field = Corpus.build([corpus(tmp_path / "field.txt", 400)], tokenizer, tmp_path / "field")
+    general = Corpus.build([corpus(tmp_path / "general.txt", 50)], tokenizer, tmp_path / "general")
+    chosen = SimpleNamespace(
+        objective="mlm", max_length=64, short_length=32, short_share=0.5, seed=1, tokens_per_step=4000,
+        micro_batch_tokens=1000, replay=0.1,
+    )  # fmt: skip
+    found = phases(chosen, (field, None), tokenizer, 1, 0, tokens=40_000, replay=(general, None))
+    assert len(found) == 2
+    for sources, _steps in found:
+        tokens = []
+        for rows, plan in sources:
+            assert isinstance(plan, Plan)
+            tokens.append(sum(rows[i]["length"] for i in plan.rows(3)))
+        assert tokens[1] / sum(tokens) == pytest.approx(0.1, abs=0.01)
+    # The same rows in the same order, whatever was read before.
+    task = MaskedLm()
+
+    def collate(items: list[Any]) -> Any:
+        return task.collate(items, tokenizer)
+
+    whole, late = list(between(found, collate, 0, 8)), list(between(found, collate, 5, 8))
+    for a, b in zip(whole[5:], late, strict=True):
+        for one, other in zip(a, b, strict=True):
+            assert torch.equal(one.tensors["input_ids"], other.tensors["input_ids"])
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "RoBERTa", "DistilBERT", "GPT-2"])
+def test_new_words(kind: str, models: dict[str, Path], tmp_path: Path) -> None:
+    folder = models[kind] if kind in models else families.build(kind, tmp_path / "model")
+    shorter = load_tokenizer(folder)
+    texts = [f"Una {WORD} y la casa."] * 12 + ["Otra otorrinolaringóloga."] * 9
+    words = vocabulary.broken_words(texts, shorter, 5)
+    assert words[0].strip("Ġ") == WORD
+    assert not any("otorrino" in word for word in words)  # too rare
+    words = words[:1]
+    longer = vocabulary.extended(shorter, words)
+    longer.save_pretrained(tmp_path)
+    longer = read_tokenizer(tmp_path)
+    vocabulary.check(longer, words, tmp_path)
+    assert len(longer) == len(shorter) + 1
+
+    # Cut as before: words that only begin or end so, signs, and what a long text holds.
+    old = f"La {WORD}s, pre{WORD} y {WORD.upper()}; it's 3.5 km — ¿no? 😂\n El gato."
+    assert longer(old)["input_ids"] == shorter(old)["input_ids"]
+    new = f"La {WORD}, ayer."
+    assert words[0] in longer.tokenize(new)
+    assert len(longer.tokenize(new)) < len(shorter.tokenize(new))
+    assert longer.decode(longer(new)["input_ids"]) == shorter.decode(shorter(new)["input_ids"])
+
+    head = "AutoModelForCausalLM" if kind in ("decoder", "GPT-2") else MaskedLm.head
+    before, after = load(folder, head), load(folder, head)
+    with torch.no_grad():
+        for model in (before, after):
+            bias: Any = model.get_output_embeddings().bias  # type: ignore[operator]
+            if bias is not None:
+                bias.copy_(torch.arange(len(bias)) / 1000)
+    ids = torch.tensor([shorter(old)["input_ids"][:40]])
+    pieces = shorter.backend_tokenizer.model.tokenize(words[0])  # type: ignore[attr-defined]
+    grown: Any = vocabulary.grow(after, shorter, longer)
+    assert grown.config.vocab_size == len(longer)
+    vectors = before.get_input_embeddings().weight[[piece.id for piece in pieces]].mean(0)  # type: ignore[operator]
+    assert torch.allclose(grown.get_input_embeddings().weight[-1], vectors)
+    with torch.no_grad():
+        a, b = (
+            (out.logits if "logits" in out else out.prediction_logits)
+            for out in (before.eval()(ids), grown.eval()(ids))
+        )
+    assert torch.allclose(a, b[..., :-1], atol=1e-6)
+    # A mean of rows and biases gives the mean of the logits.
+    grown.save_pretrained(tmp_path / "grown")
+    read: Any = load(tmp_path / "grown", head).eval()(ids)
+    assert torch.equal(b, read.logits if "logits" in read else read.prediction_logits)
+    assert torch.allclose(b[..., -1], a[..., [piece.id for piece in pieces]].mean(-1), atol=1e-5)
+    assert [each for each in vocabulary.broken_words(texts * 2, longer, 5) if WORD in each] == []
+
+
+def test_a_tokenizer_that_takes_no_words() -> None:
+    from tokenizers.models import Unigram
+
+    backend = Tokenizer(Unigram([("a", 0.0)]))
+    tokenizer: Any = SimpleNamespace(backend_tokenizer=backend)
+    with pytest.raises(vocabulary.InputError, match="byte-level"):
+        vocabulary.broken_words(["a"], tokenizer, 3)
+
+
+def test_nearness(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(random.choice(letters, 9)) for _ in range(3000)]
+    fields = [words[:1500], words[1500:]]
+
+    def write(name: str, field: int, size: int = 8000) -> Path:
+        file = tmp_path / name
+        file.write_text(" ".join(random.choice(fields[field], size)), encoding="utf-8")
+        return file
+
+    text, rows, other = write("text.txt", 0), write("rows.txt", 0), write("other.txt", 1)
+    near, far = (_domain.nearness([text], file) for file in (rows, other))
+    assert (near.far, far.far) == (False, True)
+    assert near.divergence < 0.05
+    assert (far.divergence, far.overlap) == (1, 0)
+    assert near.overlap > 0.6
+    # The size of a text does not count, and few words say nothing.
+    assert _domain.nearness([text], write("small.txt", 0, 2500)).divergence < 0.05
+    assert _domain.nearness([text], write("few.txt", 0, 500)).far is None
+    assert "not of their field" in _domain.in_words(far, "rows.txt")
+    # What everyday text is full of brings nothing near.
+    text.write_text(text.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
+    other.write_text(other.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
+    assert _domain.nearness([text], other).divergence == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("text.txt", "--model"),
+        ("--model encoder", "at least one text file"),
+        ("missing.txt --model encoder", "does not exist"),
+        ("empty.txt --model encoder", "is empty"),
+        ("few.txt --model encoder", "too few to hold some out"),
+        ("text.txt --model encoder --tokens-per-step 100000", "too little to adapt"),
+        ("text.txt --model encoder --max-tokens 1000 --tokens-per-step 9000", "too few for one step"),
+        ("text.txt --model encoder --max-length 600", "512"),
+        ("chinese.txt --model encoder", "does not know"),
+        ("text.txt --model encoder --replay 0.1", "--replay-text"),
+        ("text.txt --model encoder --replay-text general.txt", "--replay-text"),
+        ("text.txt --model encoder --replay 0.1 --replay-text missing.txt", "does not exist"),
+        ("text.txt --model encoder --task-data missing.txt", "does not exist"),
+        ("text.txt --model encoder --method lorra", "Did you mean 'lora'"),
+        ("text.txt --model encoder --method houlsby", "cannot be merged"),
+        ("text.txt --model encoder --rank 4", "which is not what was chosen here"),
+        ("nine.txt --model encoder --add-tokens 5", "leave out --add-tokens"),
+        ("words.txt --model encoder --add-tokens 5 --method lora", "--method full"),
+        ("text.txt --model classifier", "no head over a vocabulary"),
+        ("text.txt --model adapter", "holds an adapter"),
+        ("text.txt --model other_tokenizer", "do not belong together"),
+        ("text.txt --model encoder --resume", "no run to resume"),
+    ],
+)
+def test_what_is_refused_leaves_everything_as_it_was(
+    words: str, message: str, afina_: Command, models: dict[str, Path], tmp_path: Path
+) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    (tmp_path / "empty.txt").touch()
+    corpus(tmp_path / "few.txt", 3)
+    corpus(tmp_path / "nine.txt", 9)
+    (tmp_path / "chinese.txt").write_text(
+        "\n\n".join(["今天天气很好，我们去公园散步。"] * 50), encoding="utf-8"
+    )
+    (tmp_path / "words.txt").write_text("\n\n".join([f"Una {WORD} duerme."] * 50), encoding="utf-8")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
+    for name in ("classifier", "other_tokenizer"):
+        toy.model(tmp_path / name)
+    config = json.loads((tmp_path / "classifier" / "config.json").read_text(encoding="utf-8"))
+    BertForSequenceClassification(BertConfig(**config)).save_pretrained(tmp_path / "classifier")
+    (tmp_path / "other_tokenizer" / "config.json").write_text(
+        json.dumps(config | {"vocab_size": 100}), "utf-8"
+    )
+    before = toy.content(tmp_path)
+    said = afina_("adapt", *words.split(), "--output-dir", "run", "--quiet")
+    assert said.code == 2
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert toy.content(tmp_path) == before
