@@ -16,15 +16,19 @@ from afina.names import find
 from afina.train.bundle import Bundle
 
 
+class NoLanguageModel(InputError):
+    """A checkpoint that is asked as the language model that it is not."""
+
+
 def language_model(folder: Path) -> Bundle:
     """Return what fills the masks of a text (an encoder) or writes on from it (a decoder), with nothing trained.
 
-    Of an encoder without a next-sentence head the task has no `nsp`. Raises InputError where the checkpoint brings
+    Of an encoder without a next-sentence head the task has no `nsp`. Raises NoLanguageModel where the checkpoint brings
     no head over the vocabulary: one drawn anew would answer at random.
     """
     config = load_config(folder)
     if config.is_encoder_decoder:
-        raise InputError(
+        raise NoLanguageModel(
             _(
                 "{folder} holds an encoder-decoder, which has no task of its own yet. Fine-tune it first: "
                 "afina finetune DATA --task seq2seq --model {folder}"
@@ -34,9 +38,11 @@ def language_model(folder: Path) -> Bundle:
     task: Task = find("tasks", "masked_lm" if masked else "causal_lm")()
     tokenizer, model = load_tokenizer(folder), load(folder, task.head)
     if masked and tokenizer.mask_token_id is None:
-        raise InputError(_("The tokenizer in {folder} has no token for hidden words.").format(folder=folder))
+        raise NoLanguageModel(
+            _("The tokenizer in {folder} has no token for hidden words.").format(folder=folder)
+        )
     if _drawn(model, vocabulary_modules(model)):
-        raise InputError(
+        raise NoLanguageModel(
             _(
                 "The model in {folder} brings no head over its vocabulary, so it can neither guess words nor write. "
                 "Fine-tune it first: afina finetune DATA --model {folder}"

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from afina import data
-from afina.core import Method, Row, Task
+from afina.core import Method, Row
 from afina.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from afina.train.bundle import Bundle
 
 TEXTS = Path(data.__file__).parent / "neutral"
 LANGUAGES = ("es", "en")
@@ -19,30 +21,6 @@ MOST = 500  # sentences of a file that are read, spread evenly
 TOKENS = 1024  # that go through the model at once, padding counted
 
 Neutral = dict[str, list[Row]]
-
-
-class LanguageModel(NamedTuple):
-    """A checkpoint with its own head over the vocabulary, and the task that measures it."""
-
-    model: "nn.Module"
-    tokenizer: Any
-    task: Task
-    max_length: int
-
-    def losses(self, model: "nn.Module", texts: Neutral) -> dict[str, float]:
-        """Return by language the loss a token of `model`, which may be another of the same vocabulary."""
-        from afina.train.bundle import mean_loss
-
-        return {
-            name: mean_loss(
-                model,
-                self.task,
-                self.tokenizer,
-                self.task.encode(rows, self.tokenizer, self.max_length),
-                TOKENS,
-            )
-            for name, rows in texts.items()
-        }
 
 
 def neutral(file: str | None) -> Neutral:
@@ -73,7 +51,7 @@ def before(base: Path, texts: Neutral) -> dict[str, float] | None:
     time.
     """
     own = language_model(base)
-    return own.losses(own.model, texts) if own else None
+    return losses(own, own.model, texts) if own else None
 
 
 def forgetting(
@@ -96,10 +74,10 @@ def forgetting(
     if answers_in_words(trained):
         changed, body = trained, nullcontext()
     with body:
-        after = own.losses(changed, texts)
+        after = losses(own, changed, texts)
         if not method.whole:
             with method.off(trained):
-                off = own.losses(changed, texts)
+                off = losses(own, changed, texts)
     return {
         name: {"before": known[name], "after": after[name], "off": off[name] if off else None}
         for name in texts
@@ -123,29 +101,29 @@ def typical(
     )
 
 
-def language_model(folder: Path) -> LanguageModel | None:
+def losses(own: "Bundle", model: "nn.Module", texts: Neutral) -> dict[str, float]:
+    """Return by language the loss a token of `model`, which may be another than that of `own`, of its vocabulary.
+
+    Of an encoder only the hidden words are asked for, since a sentence alone has none that follows.
+    """
+    from afina.train.bundle import mean_loss
+
+    task = own.task.replace(nsp=False) if "nsp" in type(own.task).model_fields else own.task
+    found = {}
+    for name, rows in texts.items():
+        encoded = task.encode(rows, own.tokenizer, own.max_length)
+        found[name] = mean_loss(model, task, own.tokenizer, encoded, TOKENS)
+    return found
+
+
+def language_model(folder: Path) -> "Bundle | None":
     """Return the checkpoint in `folder` as the language model that it is, None where it holds none."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
+    from afina.train import language_model as checkpoint
 
-    from afina.models.find import writes
-    from afina.models.load import load, load_config, load_tokenizer, longest
-    from afina.models.parts import drawn
-    from afina.tasks.causal_lm import CausalLm
-    from afina.tasks.masked_lm import MaskedLm
-
-    config, tokenizer = load_config(folder), load_tokenizer(folder)
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes(folder)
-    known = masked or config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if config.is_encoder_decoder or not known or (masked and tokenizer.mask_token_id is None):
+    try:
+        return checkpoint.language_model(folder)
+    except checkpoint.NoLanguageModel:
         return None
-    model = load(folder, "AutoModelForMaskedLM" if masked else "AutoModelForCausalLM")
-    if drawn(model):  # the file brings no head, and a drawn one says nothing
-        return None
-    task = MaskedLm(nsp=False) if masked else CausalLm()
-    return LanguageModel(model, tokenizer, task, longest(config, tokenizer))
 
 
 def _places(file: str | None) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import time
 from math import exp
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from afina.core import Method
 from afina.errors import InputError
@@ -14,9 +14,12 @@ from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _pretraining as parts
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import check_tokenizer, in_words, nearness
-from afina.verbs._forgetting import LANGUAGES, LanguageModel
+from afina.verbs._forgetting import LANGUAGES
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import Chosen, begin, choose
+
+if TYPE_CHECKING:
+    from afina.train.bundle import Bundle
 
 PASSES = 3  # over the text, where no number of tokens is given
 
@@ -197,7 +200,7 @@ def _head(task: Any, source: Path) -> str:
     return "AutoModelForMaskedLM" if without else task.head
 
 
-def _resolved(verb: Adapt, own: LanguageModel, method: Method) -> Any:
+def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
     """Return the settings when the model and the method's preset have decided what was open."""
     parts.check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
@@ -209,7 +212,7 @@ def _resolved(verb: Adapt, own: LanguageModel, method: Method) -> Any:
     )
 
 
-def _check_method(verb: Adapt, own: LanguageModel, method: Method) -> None:
+def _check_method(verb: Adapt, own: "Bundle", method: Method) -> None:
     """Raise InputError where the method leaves no model that a fine-tuning could begin with."""
     try:
         model: Any = method.modify(own.model, own.tokenizer)
