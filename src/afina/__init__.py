@@ -20,6 +20,7 @@ _WHERE = {
     "adapt": "afina.verbs.adapt",
     "Run": "afina.train.run",
     "Bundle": "afina.train.bundle",
+    "together": "afina.train.together",
     "AfinaError": "afina.errors",
     "InputError": "afina.errors",
     "Interrupted": "afina.errors",
