@@ -159,6 +159,11 @@ def test_a_stopped_run_goes_on_bit_by_bit(
     with monkeypatch.context() as patch:
         patch.setattr(_pretraining, "between", stopping)
         assert afina_(*words, "stopped").code == 130
+    whole = text.read_text("utf-8")
+    text.write_text(whole + "\n\nOtra cosa.", encoding="utf-8")
+    said = afina_("adapt", "--resume", "--quiet", "--output-dir", "stopped")
+    assert said.code == 2 and "has changed since the run began" in said.err
+    text.write_text(whole, encoding="utf-8")
     resumed = afina_("adapt", "--resume", "--quiet", "--json", "--output-dir", "stopped")
     assert resumed.code == 0
     assert toy.weights(tmp_path / "stopped") == toy.weights(tmp_path / "straight")
@@ -182,7 +187,7 @@ def test_an_adapter_is_merged(afina_: Command, models: dict[str, Path], tmp_path
     assert all((name.endswith("weight") and ".layer." in name) or "pooler" in name for name in moved)
 
 
-@pytest.mark.parametrize("method", ["lora", "ia3", "bitfit", "partial", "gradual", "head"])
+@pytest.mark.parametrize("method", ["lora", "ia3", "bitfit", "partial", "gradual"])
 def test_what_is_kept_answers_as_what_was_trained(method: str, afina_: Command, tmp_path: Path) -> None:
     words = ("adapt", "text.txt", "--model", "encoder", *SMALL, "--output-dir", "run", "--method", method)
     said = afina_(*words, "--json", "--learning-rate", "0.02")
@@ -324,6 +329,8 @@ def test_nearness(tmp_path: Path) -> None:
         ("text.txt --model encoder --task-data missing.txt", "does not exist"),
         ("text.txt --model encoder --method lorra", "Did you mean 'lora'"),
         ("text.txt --model encoder --method houlsby", "cannot be merged"),
+        ("text.txt --model encoder --method head", "leaves the model's body as it is"),
+        (". --model encoder", "is a folder"),
         ("text.txt --model encoder --rank 4", "which is not what was chosen here"),
         ("nine.txt --model encoder --add-tokens 5", "leave out --add-tokens"),
         ("words.txt --model encoder --add-tokens 5 --method lora", "--method full"),

@@ -94,7 +94,7 @@ def test_a_blank_before_a_reply_is_the_reply_s(tokenizer: PreTrainedTokenizerBas
 
 def test_a_conversation_may_begin_with_the_assistant(tokenizer: PreTrainedTokenizerBase) -> None:
     greeting = {"role": "assistant", "content": "Hola."}
-    assert learnt(tokenizer, [greeting, *SAID[1:3]]) == "Hola.|Bien 😀, ¿y tú?<|end|>"
+    assert learnt(tokenizer, [greeting, *SAID[1:3]]) == "Hola.<|end|>|Bien 😀, ¿y tú?<|end|>"
     assert Chat(messages="m").clean({"m": [greeting]}) is None
     assert Chat(messages="m").clean({"m": [greeting, *SAID[1:3]]}) == {"messages": [greeting, *SAID[1:3]]}
 
@@ -120,6 +120,29 @@ def test_a_template_that_rewrites_earlier_turns_has_them_learnt_from_their_conte
         tokenizer.chat_template = own
 
 
+def test_a_reply_that_the_user_has_said_before_is_found_where_the_assistant_says_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """As Qwen 3 does: what was thought stands only in turns after the last question, and there is always some."""
+    own = tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>"
+        "{% if loop.last %}{{ '<think>' }}{% endif %}{{ m['content'].split('</think>')[-1] }}<|end|>"
+        "{% else %}<|user|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    try:
+        said = [
+            {"role": "user", "content": "Di verde: verde"},
+            {"role": "assistant", "content": "ajá</think>verde"},
+            {"role": "user", "content": "¿y azul?"},
+            {"role": "assistant", "content": "azul"},
+        ]
+        assert learnt(tokenizer, said) == "verde<|end|>|<think>azul<|end|>"
+    finally:
+        tokenizer.chat_template = own
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -137,6 +160,7 @@ def test_a_template_that_rewrites_earlier_turns_has_them_learnt_from_their_conte
         {"pregunta": "¿Qué tal?", "respuesta": "Bien 😀, ¿y tú?"},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "¿Qué tal?"}]}, SAID[2]]},
         {"messages": [*SAID[1:3], {"role": "user", "content": "y nada más"}]},
+        {"prompt": [SAID[1]], "completion": [SAID[2]]},
     ],
 )
 def test_the_forms_of_the_field_are_one(row: dict[str, Any]) -> None:
@@ -174,6 +198,13 @@ def test_what_was_said_before_stands_before_the_prompt() -> None:
     assert task.ask(row)["messages"] == [*SAID[1:3], asked]
 
 
+def test_what_begins_alike_need_not_stay_together() -> None:
+    task, hello = Chat(), {"role": "user", "content": "Hola."}
+    one, two = ({"messages": [hello, SAID[2], {"role": "user", "content": end}, SAID[4]]} for end in "ab")
+    assert task.together(one) != task.together(two)
+    assert task.together(one) == task.together({"messages": [hello, SAID[4], *one["messages"][2:]]})
+
+
 def test_conversations_and_prompts_cannot_both_be_named() -> None:
     row = {"messages": SAID, "prompt": "a", "completion": "b"}
     with pytest.raises(InputError, match="--messages names whole conversations"):
@@ -199,7 +230,11 @@ def test_a_row_without_a_reply_is_left_out(row: dict[str, Any]) -> None:
     [
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "Turn 2 .* empty"),
         ([{"role": "robot", "content": "a"}], "Turn 1 .* 'robot'"),
-        ([{"content": "a"}], "by None"),
+        ([{"content": "a"}], "Turn 1 .* does not say whose it is"),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}],
+            "'image_url', which is no text",
+        ),
         ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], "Turn 1 .* calls a tool"),
         ("hola", "'hola' is no conversation"),
         ([3], "3 is no conversation"),

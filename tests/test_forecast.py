@@ -1,5 +1,7 @@
 """What a training will take, foretold by a few steps that leave everything as it was."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,10 @@ import torch
 
 import toy
 import toys
+from afina.core import Step
 from afina.train import machine
 from afina.train.forecast import TIMED, forecast
+from afina.train.loop import steps
 from afina.train.track import peak_memory_mb
 
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
@@ -59,13 +63,19 @@ def test_no_weight_and_no_training_is_changed(
     assert all(torch.equal(straight[name], again[name]) for name in straight)
 
 
-def test_twice_the_steps_take_twice_the_time(folder: Path, accelerator: Any) -> None:
+def test_what_is_timed_stands_for_all_tokens(
+    folder: Path, accelerator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(*given: Any, **named: Any) -> Iterator[Step]:
+        return (replace(step, seconds=0.001 * step.tokens) for step in steps(*given, **named))
+
+    monkeypatch.setattr("afina.train.forecast.steps", timed)
     case = toys.case("classification-full", folder)
-    model = case.model()
-    short, long = (
-        min(foretold(case, model, accelerator, n)[0].seconds for _ in range(5)) for n in (100, 200)
-    )
-    assert 1.2 < long / short < 3.3
+    plan = case.plan(8)
+    for total in (plan.steps_per_epoch, 7 * plan.steps_per_epoch):
+        found, _tried = foretold(case, case.model(), accelerator, total)
+        tokens = sum(plan.lengths) * total / plan.steps_per_epoch
+        assert found.seconds == pytest.approx(0.001 * tokens, rel=1e-3)
 
 
 def test_a_dry_run_says_what_it_will_take(

@@ -126,6 +126,25 @@ def test_a_stopped_and_resumed_run_is_the_straight_run(
     assert (progress.kept > 0) == (name == "classification-head")  # the last stage of `gradual` trains all
 
 
+def test_a_run_that_is_resumed_near_its_end_goes_the_same_way(
+    folder: Path, accelerator: Any, tmp_path: Path
+) -> None:
+    case = toys.case("classification-head", folder)
+    given: dict[str, Any] = {"readings": readings(case)}
+    straight, progress = toys.run(case, accelerator, tmp_path / "straight", **given)
+    assert progress.kept
+
+    def halt(step: int) -> None:
+        if step == 12:
+            raise Interrupted("")
+
+    with pytest.raises(Interrupted):
+        toys.run(case, accelerator, tmp_path / "halted", halt=halt, save_steps=11, **given)
+    again, progress = toys.run(case, accelerator, tmp_path / "halted", resume=True, save_steps=11, **given)
+    assert progress.kept
+    assert all(torch.equal(straight[weight], again[weight]) for weight in straight)
+
+
 def test_a_row_that_is_not_known_goes_through_the_blocks(folder: Path, tmp_path: Path) -> None:
     case = toys.case("classification-head", folder)
     model = case.model().eval()
@@ -140,7 +159,18 @@ def test_a_row_that_is_not_known_goes_through_the_blocks(folder: Path, tmp_path:
         assert torch.allclose(before[seen], after[seen], atol=1e-5)
 
 
-@pytest.mark.parametrize("fault", ["packed", "too large", "the disk is full", "another answer", "read once"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "packed",
+        "too large",
+        "the disk is full",
+        "half a row fits",
+        "rows are padded",
+        "another answer",
+        "read once",
+    ],
+)
 def test_it_is_given_up_without_a_trace(
     fault: str, folder: Path, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +185,13 @@ def test_it_is_given_up_without_a_trace(
         given = given._replace(tokens=10**12)
     elif fault == "the disk is full":
         monkeypatch.setattr(frozen.os, "pwrite", raises(OSError(28, "No space left on device")))
+    elif fault == "half a row fits":
+        monkeypatch.setattr(frozen.os, "pwrite", lambda _file, data, _place: len(data) // 2)
+    elif fault == "rows are padded":  # by the body itself, as Longformer does
+        own = frozen._Store._keep
+        monkeypatch.setattr(
+            frozen._Store, "_keep", lambda self, out: own(self, torch.cat([out, out[:, :1]], 1))
+        )
     elif fault == "another answer":
         monkeypatch.setattr(frozen._Store, "same", lambda *_given: False)
     passes = 1.0 if fault == "read once" else 3.0

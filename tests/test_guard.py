@@ -52,6 +52,8 @@ def train(
             rows, factor = 30 * rng.normal(size=(32, 6)), 1e-3  # a long way off, with a short gradient
         elif index + 1 == BAD and bad == "gradient":
             factor = 1e3
+        elif index + 1 == BAD and bad == "infinity":
+            rows[0, 0] = np.inf
         tensors = {
             "rows": torch.tensor(rows, dtype=torch.float32),
             "gold": torch.tensor(gold),
@@ -142,3 +144,13 @@ def test_what_is_usual_is_learnt_first_and_does_not_hold_for_ever() -> None:
     high = [guard.skips(9.0, 1.0) for _step in range(IN_A_ROW + LEAST)]
     assert high == [True] * IN_A_ROW + [False] * LEAST, "a level that stays is the new one"
     assert Guard(**json.loads(json.dumps(asdict(guard)))) == guard
+
+
+def test_what_is_no_number_is_skipped_but_not_for_ever(tmp_path: Path) -> None:
+    guard = Guard()
+    assert [guard.skips(float("nan"), 1.0) for _step in range(IN_A_ROW)] == [True] * (IN_A_ROW - 1) + [False]
+    assert Guard().skips(1.0, float("inf"))
+    guarded, progress = train(tmp_path, guard=True, bad="infinity")
+    assert progress.guard.skipped == 1 and bool(guarded.layer.weight.isfinite().all())
+    (line,) = [line for line in lines(tmp_path) if line["skipped"]]
+    assert line["loss"] is None and line["grad_norm"] is None

@@ -118,6 +118,19 @@ def test_a_blank_line_of_standard_input_has_its_answer(
     assert predict("-", "--json").json == []
 
 
+def test_a_blank_line_of_a_text_file_has_its_answer(predict: Command, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("uno\n\ndos\n", encoding="utf-8")
+    assert len(predict(tmp_path / "lines.txt", "--json").json) == 3
+
+
+def test_what_is_asked_is_not_written_over(predict: Command, tmp_path: Path) -> None:
+    file = toy.table(tmp_path / "asked.csv")
+    before = file.read_bytes()
+    said = predict(file, "--output", file)
+    assert said.code == 2 and "choose another --output" in said.err
+    assert file.read_bytes() == before
+
+
 def test_output_adds_columns(predict: Command, expected: list[dict[str, Any]], tmp_path: Path) -> None:
     toy.table(tmp_path / "in.csv", [(str(i), text) for i, text in enumerate(TEXTS)], ("prediction", "text"))
     for source, target in (("in.csv", "once.csv"), ("once.csv", "twice.csv")):

@@ -390,3 +390,12 @@ def test_parts_of_speech(run: Callable[..., toy.Said], trained: Path, tmp_path: 
     # A repeat from run.toml is the same run.
     again = run("finetune", tmp_path / "run" / "run.toml", "--output-dir", tmp_path / "again", "--json").json
     assert again["scores"] == out["scores"]
+
+
+@pytest.mark.parametrize("odd", ["B-", "PER", "b-per", "B_PER", 0])
+def test_a_mistyped_tag_is_named_and_not_made_a_label_of_its_own(odd: Any) -> None:
+    rows = [{"tokens": ["Ana", "vive", "aquí"], "tags": ["B-PER", "O", "O"]} for _row in range(4)]
+    rows.append({"tokens": ["Ana", "vive", "aquí"], "tags": ["B-PER", odd, "O"]})
+    with pytest.raises(InputError, match=f"{str(odd)!r}; the first in row 5"):
+        TokenLabels().choose_columns(table(*rows))
+    assert TokenLabels(tags="words").choose_columns(table(*rows)).kind == "words"

@@ -48,7 +48,11 @@ def _message(turn: Any, number: int) -> Message:
         speaker = next((turn[name] for name in SPEAKER if name in turn), None)
         if str(speaker).strip().lower() not in ROLES:
             raise InputError(
-                _(
+                _("Turn {number} of the conversation does not say whose it is: give it a role.").format(
+                    number=place
+                )
+                if speaker is None
+                else _(
                     "Turn {number} of the conversation is by {speaker!r}. Those who speak are called {roles}."
                 ).format(number=place, speaker=speaker, roles="user, assistant, system, tool")
             )
@@ -75,6 +79,14 @@ def _content(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
+        for part in value:
+            if isinstance(part, Mapping) and "text" not in part:
+                raise InputError(
+                    _(
+                        "A turn of the conversation holds a part of the kind {kind!r}, which is no text. Take the part or the "
+                        "conversation out."
+                    ).format(kind=part.get("type"))
+                )
         value = "".join(
             str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in value
         )

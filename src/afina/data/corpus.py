@@ -86,9 +86,16 @@ class Corpus:
 
     @classmethod
     def build(
-        cls, paths: Sequence[Path | str], tokenizer: PreTrainedTokenizerFast, folder: Path | str
+        cls,
+        paths: Sequence[Path | str],
+        tokenizer: PreTrainedTokenizerFast,
+        folder: Path | str,
+        *,
+        begun: bool = False,
     ) -> Corpus:
         """Encode text files into ``folder``, or open it where the same files and tokenizer made it.
+
+        Where a training has `begun` with what the folder holds, other files are an InputError.
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
@@ -112,6 +119,13 @@ class Corpus:
         if facts is not None and facts["made_of"] == made_of:
             return cls(folder, facts)
 
+        if facts is not None and begun:
+            raise InputError(
+                _(
+                    "The text has changed since the run began: {files}. Put it back to resume, or start anew with "
+                    "--overwrite."
+                ).format(files=", ".join(str(file) for file in files))
+            )
         if folder.exists() and (name := _foreign(folder)):
             raise InputError(
                 _("{folder} holds other files ({name}). Choose an empty or new folder.").format(
@@ -155,6 +169,8 @@ def _facts(folder: Path) -> dict[str, Any] | None:
 
 def check(file: Path) -> None:
     """Raise InputError where the beginning of a file tells that it is no text to learn from."""
+    if file.is_dir():
+        raise InputError(_("{file} is a folder. Name the text files in it.").format(file=file))
     if not file.is_file():
         raise InputError(_("The text file {file} does not exist.").format(file=file))
     if file.stat().st_size == 0:

@@ -47,6 +47,11 @@ class Decoder(Written):
     def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
         """Return the tokens that the model is to write on from; of more than `most` the last ones are read."""
 
+    def begins(self, row: Row) -> str:
+        """Return the first words of a cleaned row, by which a person finds it: rows are shuffled by now."""
+        text = str(row["text"] if "text" in row else row["messages"][0]["content"])
+        return text[:60]
+
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the tokens that end what the model writes."""
         return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -67,7 +72,11 @@ class Decoder(Written):
                 if asked or self.asks(number, rows):  # what is written must fit behind it
                     prompt = self.prompt_ids(row, tokenizer, max_length - room)[room - max_length :]
             except InputError as error:
-                raise InputError(_("Row {number}: {error}").format(number=number + 1, error=error)) from None
+                raise InputError(
+                    _("The row that begins with “{begins}”: {error}").format(
+                        begins=self.begins(row), error=error
+                    )
+                ) from None
             encoded.append(
                 {"windows": self._windows(ids, learnt, max_length), "prompt": prompt, "room": room}
             )

@@ -19,6 +19,9 @@ PLAIN = (
 )
 
 
+MARK = "\u2047"  # a content that no other begins or ends with
+
+
 class Spoken(NamedTuple):
     """A rendered conversation, and from which character to which the assistant's turns go, their end sign included."""
 
@@ -63,10 +66,11 @@ def prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
 def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoken:
     """Return the rendered conversation with the stretches that the assistant is to learn.
 
-    A turn begins where the template asks for it and ends with its end sign. What stands before any question, and a
-    turn that the template writes another way later (Qwen leaves out what was thought), is learnt from its content.
+    A turn begins where the template asks for it and ends with its end sign. Of what stands before any question, and of
+    a turn that the template writes another way later (Qwen leaves out what was thought), that is learnt which would be
+    another text if the turn's content were.
     """
-    text, learnt, after = render(tokenizer, messages), [], 0
+    text, learnt, sign = render(tokenizer, messages), [], end_sign(tokenizer)
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
@@ -76,13 +80,27 @@ def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoke
             start, said = len(before), whole.rindex(content) + len(content)
             end = said + len(_sign(whole[said:]))
         else:
-            start = text.find(content, after)
-            end = start + len(content)
-            if start < 0:
+            start, end = _told(tokenizer, text, messages, i)
+            if start == end:
                 continue
+            end += len(sign) if text.startswith(sign, end) else 0
         learnt.append((start, end))
-        after = end
     return Spoken(text, learnt)
+
+
+def _told(
+    tokenizer: PreTrainedTokenizerBase, text: str, messages: list[Message], turn: int
+) -> tuple[int, int]:
+    """Return where in the rendered `text` that stands which changes with the content of one turn."""
+    others = [message | ({"content": MARK} if i == turn else {}) for i, message in enumerate(messages)]
+    other = render(tokenizer, others)
+    start = _alike(text, other)
+    return start, len(text) - _alike(text[start:][::-1], other[start:][::-1])
+
+
+def _alike(a: str, b: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def end_sign(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -119,8 +119,8 @@ class Chat(Decoder):
         return tuple((message["role"], message["content"]) for message in row["messages"])
 
     def together(self, row: Row) -> Any:
-        """What a conversation begins with: the same question asked again is no new one."""
-        return next((message["content"] for message in row["messages"] if message["role"] == "user"), "")
+        """What the user says: the same questions asked again are no new conversation, however they were answered."""
+        return tuple(message["content"] for message in row["messages"] if message["role"] == "user")
 
     def reference(self, row: Row) -> str | None:
         return row["messages"][-1]["content"] if "asked" not in row else None
@@ -192,9 +192,18 @@ class Chat(Decoder):
 
     def _prompted(self, row: Mapping[str, Any], completion: str | None = None) -> list[dict[str, str]]:
         """Return what is asked as the user's turn and, where its column is named, the reply as the assistant's."""
+        from afina.data.chat import messages
         from afina.data.columns import text_of
 
         before = [turn for pair in _pairs(row) for turn in pair]
+        if isinstance(turns := row.get(self.prompt or "prompt", row.get("prompt")), list):
+            # TRL's conversational form: both sides are lists of messages.
+            replied = row.get(completion) if completion else None
+            return [
+                *before,
+                *(messages(turns) or []),
+                *(messages(replied) or [] if isinstance(replied, list) else []),
+            ]
         asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
         beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
         reply = (text_of(row.get(completion)) or "").strip() if completion else ""

@@ -26,6 +26,7 @@ NOWHERE = -1  # a word without any token of its own
 BEYOND = -2  # a word after those that the model reads, which gets no tag
 NOTHING = "–"
 UNREAD = "(–)"  # what stands for the tag of a word beyond, and is none that a file could hold
+SHOWN_TAGS = 5
 SHOWN = 60  # characters of a wrong value in a message
 
 
@@ -135,8 +136,20 @@ class TokenLabels(Task):
 
         if self.tags != "auto":
             return self.tags
-        found = {str(tag) for tags in rows for tag in tags}
-        return "entities" if found != {"O"} and all(map(TAG.fullmatch, found)) else "words"
+        counted = Counter(str(tag) for tags in rows for tag in tags)
+        odd = sorted(tag for tag in counted if not TAG.fullmatch(tag))
+        if not odd:
+            return "entities" if counted.keys() != {"O"} else "words"
+        typed = sum(times for tag, times in counted.items() if TAG.fullmatch(tag) and tag != "O")
+        if typed > sum(counted[tag] for tag in odd):
+            number = next(n for n, tags in enumerate(rows, 1) if any(str(tag) in odd for tag in tags))
+            raise InputError(
+                _(
+                    "Most tags mark entities (B-, I-), but these do not: {tags}; the first in row {row}. Mend them, or say "
+                    "with --tags words that each is a label of its own."
+                ).format(tags=", ".join(repr(tag) for tag in odd[:SHOWN_TAGS]), row=number)
+            )
+        return "words"
 
     def clean(self, row: Row) -> Row | None:
         from afina.data.columns import text_of

@@ -91,8 +91,7 @@ def fit(
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
     far. With `readings` what frozen blocks give is computed once. `run/last` holds the state to resume from. `drawn`
     gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. Raises
-    Interrupted after Ctrl-C, when the state is safe, and
-    InputError where the loss is no number.
+    Interrupted after Ctrl-C, when the state is safe, and InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
     progress = Progress(**saved | {"guard": Guard(**saved.get("guard", {}))}) if saved else Progress()
@@ -118,7 +117,9 @@ def fit(
                 checkpoint.load_optimizer(run / "last", model, plain)
             objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
             began = time.perf_counter()
-            passes = (end - progress.step) / steps_per_epoch
+            passes = (
+                end - start
+            ) / steps_per_epoch  # of the whole stage, so that a resumed run goes the same way
             with keeping(accelerator, model, stage, readings, passes, run) as progress.kept:
                 progress.seconds += time.perf_counter() - began
                 for step in steps(
@@ -165,8 +166,9 @@ class _Watch:
         progress.tokens += step.tokens
         progress.rows += step.rows
         progress.seconds += step.seconds
-        _finite(step)
-        self._write({name: value for name, value in asdict(step).items() if name != "index"})
+        if not step.skipped:
+            _finite(step)
+        self._write({name: _plain(value) for name, value in asdict(step).items() if name != "index"})
         self.bar.step(step)
         if step.skipped:
             self.bar.say(
@@ -247,6 +249,13 @@ def _finite(step: Step) -> None:
                 step=step.index
             )
         )
+
+
+def _plain(value: Any) -> Any:
+    """Return a figure for JSON, which has no infinity: None for what is no number, in a step that was skipped."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _any(accelerator: Accelerator, asked: bool) -> bool:

@@ -4,6 +4,7 @@ Nothing below the lowest weight that trains changes, and a frozen part knows no 
 alike in every epoch. A row is known by its tokens; one that is not known goes through the blocks as ever.
 """
 
+import errno
 import hashlib
 import inspect
 import os
@@ -97,6 +98,8 @@ def _fill(store: "_Store", model: nn.Module, readings: Readings) -> bool:
                     return False
                 for some in _cut(batch.tensors, AT_ONCE):
                     store.read(some)
+                if not store.fits:
+                    return False
             except OSError:  # the disk is full
                 return False
     return True
@@ -130,14 +133,18 @@ class _Store:
     def installed(self) -> Iterator[None]:
         """Let the body look up its rows and the frozen blocks pass them on."""
         hook = self.body.register_forward_pre_hook(self._look, with_kwargs=True)
+        before = [vars(block).get("forward") for block in self.frozen]
         for place, block in enumerate(self.frozen):
             block.forward = partial(self._pass, place, block.forward)
         try:
             yield
         finally:
             hook.remove()
-            for block in self.frozen:
-                del block.forward
+            for block, own in zip(self.frozen, before, strict=True):
+                if own is None:
+                    del block.forward
+                else:
+                    block.forward = own
 
     def read(self, tensors: dict[str, Tensor]) -> None:
         """Keep what the frozen blocks give for some rows."""
@@ -208,15 +215,17 @@ class _Store:
 
     def _keep(self, out: Any) -> None:
         behind = out[1:] if isinstance(out, tuple) else None
-        self.fits = self._rows is not None and not any(each is not None for each in behind or ())
+        hidden = (out if behind is None else out[0]).numpy()
+        alike = hidden.shape[:2] == self._seen.shape  # Longformer pads rows for itself
+        self.fits = alike and self._rows is not None and not any(each is not None for each in behind or ())
         if not self.fits:
             return
-        hidden = (out if behind is None else out[0]).numpy()
         self._behind = behind
         for row, key in enumerate(self._rows or ()):
             if key not in self.places:
                 data = np.ascontiguousarray(hidden[row, self._seen[row]], np.float32)
-                os.pwrite(self.file, data.tobytes(), self.end)
+                if os.pwrite(self.file, data.tobytes(), self.end) < data.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self.places[key] = self.end, len(data)
                 self.end += data.nbytes
 

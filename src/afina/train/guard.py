@@ -1,6 +1,7 @@
 """A guard against spikes: one bad batch must not undo what weeks of steps have learnt."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 
@@ -27,8 +28,14 @@ class Guard:
     skipped: int = 0
 
     def skips(self, loss: float, norm: float) -> bool:
-        """Return whether the step of this loss and gradient norm, not yet taken, is to be skipped, and note it."""
-        if _far(loss, self.losses, LOSS) or _far(norm, self.norms, NORM):
+        """Return whether the step of this loss and gradient norm, not yet taken, is to be skipped, and note it.
+
+        What is no number is skipped too, but not IN_A_ROW times: then the training has come to its end.
+        """
+        broken = not (isfinite(loss) and isfinite(norm))
+        if broken and self.in_a_row == IN_A_ROW - 1:
+            return False
+        if broken or _far(loss, self.losses, LOSS) or _far(norm, self.norms, NORM):
             self.skipped += 1
             self.in_a_row += 1
             if self.in_a_row == IN_A_ROW:

@@ -1,6 +1,7 @@
 """What this machine is and can do: threads, versions, the matrix product's rate, the work a token costs."""
 
 import ctypes
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -27,7 +28,11 @@ def accelerator(precision: str) -> Accelerator:
     keep_memory()
     AcceleratorState._reset_state()  # else a second run in this process must have the first one's precision
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused])
+    # Without a GPU accelerate would take each process of `torchrun` for the only one, unless it is told.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return Accelerator(
+        cpu=several, mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused]
+    )
 
 
 def keep_memory() -> None:

@@ -1,6 +1,7 @@
 """What a person sees while it trains, and what is kept of it: a bar on standard error, a line a step on disk."""
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,6 @@ class Bar:
 
 
 def say(sentence: str, quiet: bool = False) -> None:
-    """Tell the person something on standard error, where no result is printed."""
-    if not quiet:
+    """Tell the person something on standard error, where no result is printed; of several processes the first does."""
+    if not quiet and os.environ.get("RANK", "0") == "0":
         Console(stderr=True, soft_wrap=True).print(sentence, highlight=False, markup=False)

@@ -11,10 +11,13 @@ from afina.messages.numbers import number, plain
 from afina.verbs._prepare import Prepared, long_rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from afina.train.bundle import Bundle
 
+MARKING = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 SHOWN = 3  # rows whose tokens are printed
 LONGEST = 8  # tokens of one character
 LISTED = 20  # names at most in one sentence
@@ -60,6 +63,20 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
         "notes": notes,
         "length": length,
     }
+
+
+def one_way(task: Task, model: "Path") -> list[str]:
+    """Say so where words are to be marked by a model that reads each without those behind it."""
+    from afina.models.find import writes
+
+    if not (writes(model) and task.head in MARKING):
+        return []
+    return [
+        _(
+            "This model is a decoder, which reads each word without those that follow: for marking words an encoder is "
+            "usually better."
+        )
+    ]
 
 
 def labels_in_words(task: Any, about_data: dict[str, Any]) -> list[str]:

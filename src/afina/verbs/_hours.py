@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from afina.errors import InputError
 from afina.messages import _
+from afina.messages.numbers import number
 
 EVALUATIONS, CHECKPOINTS = 20, 100  # of a run, where nothing else is asked
 TRIED = 0.02  # of the time goes into steps that are only timed: what else the machine does comes and goes
@@ -53,7 +54,7 @@ def fitted(costs: Costs, steps: Sequence[int], chosen: Any) -> float:
             ).format(
                 hours=chosen.hours,
                 left=max(0, round(costs.left)),
-                first=round(first, 1),
+                first=number(first, 1),
                 least=round(1.2 * over / 3600 + 5e-5, 4),
             )
         )

@@ -64,8 +64,11 @@ def prepare(
         folded = prepare_folds(task, data, folds, seed=seed, offline=offline, group_by=group_by)
         mine = folded.parts[fold]
         return Prepared(mine.task, mine.splits, folded.notes + mine.notes)
-    task, (train, *others), notes = _gather(task, data, validation, test, group_by, offline=offline)
-    splits = split(train or [], others[0], others[1], **_rules(task, group_by), seed=seed)
+    task, (train, *others), notes, lost = _gather(task, data, validation, test, group_by, offline=offline)
+    try:
+        splits = split(train or [], others[0], others[1], **_rules(task, group_by), seed=seed)
+    except InputError as error:  # too few rows, perhaps because of those that could not be used
+        raise InputError(" ".join([str(error), *lost])) from None
     task.check(splits)
     return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
 
@@ -76,7 +79,9 @@ def prepare_folds(
     """Read, choose columns, clean, divide into `k` folds and check each; InputError before anything is written."""
     from afina.data.split import folds, split
 
-    task, (found, *_others), notes = _gather(task, data, None, None, group_by, offline=offline, whole=True)
+    task, (found, *_others), notes, _lost = _gather(
+        task, data, None, None, group_by, offline=offline, whole=True
+    )
     rows, rules = found or [], _rules(task, group_by)
     places, more = folds(rows, k, **rules, labels=task.counted, seed=seed)
     parts = []
@@ -98,8 +103,11 @@ def prepare_folds(
 def _gather(
     task: Task, data: str, validation: str | None, test: str | None, group_by: str | None,
     *, offline: bool, whole: bool = False,
-) -> tuple[Task, list[list[Row] | None], list[str]]:  # fmt: skip
-    """Return the task with its columns, the clean rows of each part as given, and notes; `whole`: all are one part."""
+) -> tuple[Task, list[list[Row] | None], list[str], list[str]]:  # fmt: skip
+    """Return the task with its columns, the clean rows of each part as given, notes, and what rows were lost by.
+
+    With `whole` all rows are one part.
+    """
     from afina.data.read import read
     from afina.data.split import by_column, split_column
 
@@ -128,14 +136,15 @@ def _gather(
             sentence = _("{file} has no column '{column}' to group by. Its columns: {all}.")
             columns = ", ".join(source.columns)
             raise InputError(sentence.format(file=source.source, column=group_by, all=columns))
+    lost: list[str] = []
     cleaned = [
-        None if part is None else clean(task, part, source, notes, group_by)
+        None if part is None else clean(task, part, source, lost, group_by)
         for part, source in zip(parts, tables, strict=True)
     ]
     for part, file in ((cleaned[1], validation), (cleaned[2], test)):
         if file is not None and not part:
-            raise InputError(nothing_usable(task, file))
-    return task, cleaned, notes
+            raise InputError(" ".join([nothing_usable(task, file), *lost]))
+    return task, cleaned, notes + lost, lost
 
 
 def _rules(task: Task, group_by: str | None) -> dict[str, Any]:

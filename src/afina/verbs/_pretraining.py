@@ -27,13 +27,13 @@ SCORED = 1500  # rows of held-out text at most, spread evenly
 def as_begun(
     texts: list[str],
     settings: dict[str, Any],
-    decides: str,
+    decides: tuple[str, ...],
     checked: Callable[[dict[str, Any]], Mapping[str, Any]],
 ) -> tuple[list[str], dict[str, Any]]:
     """Return texts and settings as the run began; one that now says otherwise is an error.
 
     `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong; it needs the
-    setting that `decides` which others there are.
+    settings, named by `decides`, that say which others there are.
     """
     from afina.train import folder
     from afina.train.run import read_settings
@@ -45,7 +45,7 @@ def as_begun(
     begun = read_settings(run / "run.toml")
     begun.pop("recorded", None)
     old = begun.pop("texts", texts)
-    told = checked({name: value for name, value in begun.items() if name == decides} | settings)
+    told = checked({name: value for name, value in begun.items() if name in decides} | settings)
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
     if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
         raise InputError(
@@ -163,9 +163,10 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents, ten if it can be."""
     import numpy as np
 
-    train, _all = encoded(texts, tokenizer, run / "corpus")
+    train, _all = encoded(texts, tokenizer, run / "corpus", begun=chosen.resume)
     if chosen.validation:
-        return (train, None), encoded([Path(chosen.validation)], tokenizer, run / "held_out")
+        held_out = encoded([Path(chosen.validation)], tokenizer, run / "held_out", begun=chosen.resume)
+        return (train, None), held_out
     held = np.zeros(len(train), dtype=bool)
     held[:: max(2, min(100, len(train) // 10))] = True
     if len(train) < 4:
@@ -179,13 +180,16 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     return (train, ~held), (train, held)
 
 
-def encoded(texts: list[Path], tokenizer: Any, folder: Path) -> Part:
-    """Return the whole of the texts, encoded into `folder`; InputError where that cannot be written."""
+def encoded(texts: list[Path], tokenizer: Any, folder: Path, *, begun: bool) -> Part:
+    """Return the whole of the texts, encoded into `folder`.
+
+    InputError where that cannot be written, or holds another text than the run has `begun` with.
+    """
     from afina.data.corpus import Corpus
     from afina.train.atomic import cannot_write
 
     try:
-        return Corpus.build(texts, tokenizer, folder), None
+        return Corpus.build(texts, tokenizer, folder, begun=begun), None
     except OSError as error:
         raise cannot_write(folder, error) from None
 

@@ -64,7 +64,9 @@ def adapt(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     begin(settings)
     files = [str(text) for text in texts]
     if settings.get("resume"):
-        files, settings = parts.as_begun(files, settings, "model", lambda given: _chosen(given)[0].flat())
+        files, settings = parts.as_begun(
+            files, settings, ("model", "method"), lambda given: _chosen(given)[0].flat()
+        )
     chosen, source = _chosen(settings)
     return _run([Path(text) for text in files], chosen, source)
 
@@ -148,7 +150,9 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
                 tokenizer = read_tokenizer(run / "tokenizer")
             train, held = parts.corpora(texts, verb, tokenizer, run)
             replay = (
-                parts.encoded([Path(verb.replay_text)], tokenizer, run / "replay") if verb.replay else None
+                parts.encoded([Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume)
+                if verb.replay
+                else None
             )
             verb = verb.replace(max_tokens=verb.max_tokens or _passes(train[0], verb))
             phases = parts.phases(
@@ -178,6 +182,8 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
         progress, model, parts.held_out(best, task, tokenizer, held, verb), verb, run, began
     )
     result["losses"]["before"] = parts.losses(verb, first)
+    if main and (worse := _worse(result["losses"])):
+        say(worse, common.quiet)
     result |= {
         "model": verb.model,
         "method": verb.method,
@@ -214,11 +220,18 @@ def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
 
 def _check_method(verb: Adapt, own: "Bundle", method: Method) -> None:
     """Raise InputError where the method leaves no model that a fine-tuning could begin with."""
+    from afina.models.parts import inside
+
     try:
         model: Any = method.modify(own.model, own.tokenizer)
         words = model.get_input_embeddings().weight
         name = next(name for name, weight in model.named_parameters() if weight is words)
-        learnt = any(stage.trainable is None or name in stage.trainable for stage in method.stages(model))
+        stages = method.stages(model)
+        learnt = any(stage.trainable is None or name in stage.trainable for stage in stages)
+        body = any(
+            stage.trainable is None or any(inside(model, each) for each in stage.trainable)
+            for stage in stages
+        )
         method.merge(model)
     except InputError as error:
         raise InputError(
@@ -227,6 +240,13 @@ def _check_method(verb: Adapt, own: "Bundle", method: Method) -> None:
                 "lora."
             ).format(method=verb.method, model=verb.model, reason=error)
         ) from None
+    if not body:
+        raise InputError(
+            _(
+                "Method '{method}' leaves the model's body as it is, so nothing of the text would reach a fine-tuning. "
+                "Choose full, or a method such as lora."
+            ).format(method=verb.method)
+        )
     if verb.add_tokens and not learnt:
         raise InputError(
             _(
@@ -261,6 +281,18 @@ def _listed(words: list[str], tokenizer: Any) -> str:
     return _("{n} words become tokens of their own: {words}.").format(
         n=len(words), words=shown + (" …" if len(words) > 10 else "")
     )
+
+
+def _worse(losses: dict[str, dict[str, float | None]]) -> str | None:
+    """Say so where the text is guessed worse than before training."""
+    name, before = next((name, loss) for name, loss in losses["before"].items() if loss is not None)
+    after = losses["validation"][name]
+    if after is None or after <= before:
+        return None
+    return _(
+        "Adapting has made the model worse on held-out text: its loss was {before} and is {after}. Take a lower "
+        "--learning-rate or more text, or stay with the model as it was."
+    ).format(before=number(before, 2), after=number(after, 2))
 
 
 def _before(losses: dict[str, float | None], known: dict[str, float] | None) -> str:

@@ -15,6 +15,7 @@ from afina.verbs._describe import (
     forecast_in_words,
     labels_in_words,
     mask_in_words,
+    one_way,
     plan_in_words,
     readings,
     summary,
@@ -233,6 +234,7 @@ def _train(
     every = [*splits.train, *splits.validation, *splits.test]
     length = lengths(task, every, tokenizer, verb.max_length, [*encoded[0], *encoded[1], *tested])
     about_data = summary(prepared, length)
+    about_data["notes"] += one_way(task, source)
     pieces = [piece for row in encoded[0] for piece in task.pieces(row)]
     base = Base.of(verb.model, source)
     accelerator = machine.accelerator(verb.precision)

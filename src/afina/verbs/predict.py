@@ -78,6 +78,8 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
         raise InputError(
             _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
         )
+    if own.output and any(isinstance(text, str | Path) and _same(text, own.output) for text in texts):
+        raise InputError(_("{file} holds what is asked; choose another --output.").format(file=own.output))
     from afina.train.track import say
     from afina.verbs._prepare import lengths, long_rows, named, taken
 
@@ -109,6 +111,14 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
     if own.output:
         write(Path(own.output), table, answers)
     return answers
+
+
+def _same(text: str | Path, output: str) -> bool:
+    """Whether what is asked is the file that the answers would go to."""
+    try:
+        return Path(text).samefile(output)
+    except (OSError, ValueError):  # it is no file, but a text
+        return False
 
 
 def _bundle(run: str | Path) -> "Bundle":
@@ -167,22 +177,31 @@ def _free(name: str, taken: Sequence[str]) -> str:
 
 
 def _table(texts: Sequence[str | Path], *, offline: bool) -> Table:
-    from afina.data.encoding import decode
     from afina.data.read import read
 
     if not texts:
         raise InputError(_("Name a text, a file, or - for standard input."))
     if len(texts) == 1 and str(texts[0]) == "-":
         # As bytes, since a pipe may carry another encoding than the terminal's.
-        text, notes = decode(sys.stdin.buffer.read(), "-")
-        lines = io.StringIO(text, newline=None)  # which knows every line end, and no other signs, as one
-        return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), "-", tuple(notes))
+        return _lines(sys.stdin.buffer.read(), "-")
     files = [text for text in texts if _is_file(text)]
     if files and len(texts) > 1:
         raise InputError(_("{file} is a file; give one file alone, or only texts.").format(file=files[0]))
     if files:
-        return read(files[0], offline=offline)
+        found = read(files[0], offline=offline)
+        if found.columns == ("text",) and Path(files[0]).suffix.lower() == ".txt":
+            return _lines(Path(files[0]).read_bytes(), found.source)  # a blank line has its answer too
+        return found
     return Table([{"text": str(text)} for text in texts], ("text",), "")
+
+
+def _lines(data: bytes, source: str) -> Table:
+    """Return each line as a text."""
+    from afina.data.encoding import decode
+
+    text, notes = decode(data, source)
+    lines = io.StringIO(text, newline=None)  # which knows every line end, and no other signs, as one
+    return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), source, tuple(notes))
 
 
 def _is_file(text: str | Path) -> bool:

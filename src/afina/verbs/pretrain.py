@@ -60,7 +60,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     begin(settings)
     files = [str(text) for text in texts]
     if settings.get("resume"):
-        files, settings = parts.as_begun(files, settings, "objective", _checked)
+        files, settings = parts.as_begun(files, settings, ("objective",), _checked)
     kind = _task(settings)
     common, chosen, knobs = divide(settings, Common, Pretrain, kind)
     return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
