@@ -197,7 +197,7 @@ def two_processes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     script = Path(__file__).with_name("_two_processes.py")
     done = subprocess.run(
         [*launch, str(script), str(folder), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=900,

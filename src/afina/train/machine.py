@@ -29,10 +29,15 @@ def accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()  # else a second run in this process must have the first one's precision
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without a GPU accelerate would take each process of `torchrun` for the only one, unless it is told.
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    several = processes() > 1 and not torch.cuda.is_available()
     return Accelerator(
         cpu=several, mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused]
     )
+
+
+def processes() -> int:
+    """Return how many processes `torchrun` has started for this training."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def keep_memory() -> None:

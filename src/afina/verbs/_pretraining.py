@@ -337,7 +337,7 @@ def figures(
     from afina.train import machine
 
     speed = progress.tokens / max(progress.seconds, 1e-9)
-    peak = machine.matrix_peak(chosen.precision)
+    peak = machine.matrix_peak(chosen.precision) * machine.processes()
     return {
         "run": str(run),
         "tokens_seen": progress.tokens,

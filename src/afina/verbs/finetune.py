@@ -308,7 +308,7 @@ def _train(
     machine.return_memory()
     trained_at = time.perf_counter()
     if accelerator.is_main_process:
-        peak = machine.matrix_peak(verb.precision)
+        peak = machine.matrix_peak(verb.precision) * machine.processes()
         best = Bundle.load(run / "best")
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
