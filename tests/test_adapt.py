@@ -331,6 +331,7 @@ def test_nearness(tmp_path: Path) -> None:
         ("text.txt --model encoder --method houlsby", "cannot be merged"),
         ("text.txt --model encoder --method head", "leaves the model's body as it is"),
         (". --model encoder", "is a folder"),
+        ("run.toml --model encoder", "holds settings and no text"),
         ("text.txt --model encoder --rank 4", "which is not what was chosen here"),
         ("nine.txt --model encoder --add-tokens 5", "leave out --add-tokens"),
         ("words.txt --model encoder --add-tokens 5 --method lora", "--method full"),

@@ -64,6 +64,12 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
 
     if not texts:
         raise InputError(_("Name at least one text file to learn from."))
+    if settings := next((text for text in texts if text.suffix == ".toml"), None):
+        raise InputError(
+            _("{file} holds settings and no text. A run goes on with --resume and --output-dir.").format(
+                file=settings
+            )
+        )
     for text in [*texts, *(Path(other) for other in others if other)]:
         check(text)
     run = folder.place(chosen.output_dir, str(texts[0]))

@@ -211,10 +211,15 @@ def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
     parts.check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
     config: Any = own.model.config
+    rate = method.presets(config.hidden_size)["learning_rate"]
+    if (
+        verb.optimizer == "sophia"
+    ):  # of the presets, which are AdamW's, the share that pre-training takes of its own
+        rate *= parts.RATES["sophia"] / parts.RATES["adamw"]
     return verb.replace(
         max_length=length,
         short_length=min(verb.short_length, length),
-        learning_rate=verb.learning_rate or method.presets(config.hidden_size)["learning_rate"],
+        learning_rate=verb.learning_rate or rate,
     )
 
 
