@@ -143,7 +143,7 @@ def measure(name: str) -> Path:
     if done.returncode:
         raise InputError(f"{name}: the comparison ended with {done.returncode}")
     result = json.loads(done.stdout)
-    kept = {key: result[key] for key in ("task", "part", "rows", "tests", "seconds")}
+    kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
     runs = {
         system: [
             json.loads(file.read_text(encoding="utf-8"))
@@ -163,6 +163,7 @@ def measure(name: str) -> Path:
             "length": sizes["length"],
         }
         | kept
+        | {"run_seconds": {system: [run["seconds"]["total"] for run in runs[system]] for system in runs}}
         | {"fitting": learnt, "says": said(kept["tests"], learnt["full"])},
     )
 
@@ -192,7 +193,8 @@ def said(tests: list[dict[str, Any]], learnt: dict[str, Any]) -> list[str]:
     if not lines:
         return ["It beats random weights and every baseline."]
     train, new, metric = learnt["train"], learnt["validation"], learnt["metric"]
-    gap = (new - train if metric == "loss" else train - new) / max(abs(train), 1e-9)
+    # A loss has no fixed scale, so its gap is a share of it.
+    gap = new / train - 1 if metric == "loss" else train - new
     seen = f"{metric} {train:.3f} on rows that were learnt, {new:.3f} on others, in epoch {learnt['best_epoch']:.1f}"
     if gap > 0.15:
         lines.append(

@@ -68,6 +68,13 @@ def test_the_tables_are_those_of_the_records(readme: str) -> None:
     assert kept == made, "run: python benchmarks/readme_table.py"
 
 
+@pytest.mark.parametrize("page", ["docs/en/results.md", "docs/es/results.md"])
+def test_the_results_are_those_of_the_records(page: str) -> None:
+    made = load("benchmarks/tasks_table.py").filled(page)
+    kept = (ROOT / page).read_text(encoding="utf-8")
+    assert kept == made, "run: python benchmarks/tasks_table.py"
+
+
 def test_a_row_of_the_table() -> None:
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
     record = {
