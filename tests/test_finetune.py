@@ -135,6 +135,20 @@ def test_run_toml_repeats_the_run_bit_by_bit(afina_: Command) -> None:
     assert first == second
 
 
+def test_run_toml_is_repeated_from_another_folder(
+    done: Path, afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are not found from here are looked for in the folder where they were named."""
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    said = afina_("finetune", str(done / "runs" / "toy" / "run.toml"), "--dry-run")
+    assert said.code == 0, said.err
+    assert not (other / "runs").exists()
+    wrong = afina_("finetune", str(done / "runs" / "toy" / "run.toml"), "--test", "toy.csv", "--dry-run")
+    assert wrong.code == 2 and "toy.csv" in wrong.err  # what is named now is looked for here
+
+
 def test_a_flag_lies_over_run_toml(afina_: Command) -> None:
     said = afina_("finetune", "runs/toy/run.toml", "--seed", "5", "--output-dir", "five", "--json", "--quiet")
     assert said.json["run"] == "five"

@@ -70,6 +70,7 @@ class Case(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     rows: Sequence[Row]
     folder: Path
+    cleaned: Sequence[Row]
 
     def model(self, dropout: float | None = 0.0) -> nn.Module:
         """Return a fresh model, the same every time; `dropout` of None leaves the model's own 0.1."""
@@ -207,7 +208,7 @@ def case(name: str, folder: Path) -> Case:
     if variant == ["pairs"]:
         windows = Windows(Corpus.open(folder / "corpus"), LENGTH - 3)
         rows = [windows[i] for i in range(len(windows))]
-    return Case(task, find("methods", method_name)(), tokenizer, rows, folder)
+    return Case(task, find("methods", method_name)(), tokenizer, rows, folder, cleaned)
 
 
 def train(

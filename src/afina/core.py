@@ -232,6 +232,15 @@ class Task(Settings, ABC):
         """Return what the model's configuration must know (number and names of labels …)."""
         return {}
 
+    def prior(self, rows: Sequence[Row]) -> list[float] | None:
+        """Return what a new head should give for a row that it cannot read yet, by the gold answers of training rows.
+
+        Where it begins at nought instead, the first steps teach all outputs at once how rare each answer is, through
+        the features below: with many rare labels these may never tell rows apart again (Lin et al. 2017). None where
+        the task has no say in it.
+        """
+        return None
+
     @abstractmethod
     def group(self, row: Row) -> str | None:
         """Return the row's gold answer as one text (the label), None where there is none."""

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -51,6 +52,21 @@ def drawn(model: nn.Module) -> frozenset[str]:
     """Return the names of the weights that the base model did not bring and that were drawn anew when it was loaded."""
     found: frozenset[str] = getattr(model, "drawn", frozenset())
     return found & {name for name, _weight in model.named_parameters()}
+
+
+def begin(model: nn.Module, prior: Sequence[float] | None) -> None:
+    """Let the new head of `model` give `prior` for what it cannot read yet, by its bias, in place.
+
+    Nothing happens where the checkpoint brought the head, or where it has no bias, as those of decoders.
+    """
+    import torch
+
+    new = drawn(model) if hasattr(model, "drawn") else head(model)
+    layers = [module for name, module in model.named_modules() if f"{name}.bias" in new and is_linear(module)]
+    if prior is None or not layers or width(layers[-1]) != len(prior):
+        return
+    with torch.no_grad():
+        layers[-1].bias.copy_(torch.tensor(prior))
 
 
 def blocks(model: nn.Module) -> list[str]:

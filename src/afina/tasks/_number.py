@@ -10,6 +10,7 @@ from afina.core import About, Difference, Rival, Scores
 from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.tasks._prior import log_odds
 from afina.tasks._sentence import Form
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class Number(Form):
         if len(set(train)) < 2:
             sentence = _("Column '{column}' is {value:g} in every training row; there is nothing to learn.")
             raise InputError(sentence.format(column=column, value=next(iter(train), 0.0)))
+
+    def prior(self, gold: Sequence[float]) -> list[float]:
+        places = [self.encode(each) for each in gold]
+        mean = sum(places) / len(places)
+        return [mean if self.bounds is None else log_odds(mean * len(places), len(places))]
 
     def config(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}

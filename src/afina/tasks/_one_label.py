@@ -11,6 +11,7 @@ from afina.core import About, Difference, Rival, Scores
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.names import unknown
+from afina.tasks._prior import log_shares
 from afina.tasks._sentence import Form
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ class OneLabel(Form):
 
     def config(self) -> dict[str, Any]:
         return label_config(self.labels)
+
+    def prior(self, gold: Sequence[str]) -> list[float]:
+        return log_shares([self.encode(each) for each in gold], len(self.labels), self.weights)
 
     def encode(self, gold: str | None) -> int:
         return self.labels.index(gold) if gold in self.labels else IGNORED

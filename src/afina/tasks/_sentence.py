@@ -44,6 +44,10 @@ class Form(ABC):
     def config(self) -> dict[str, Any]:
         """Return what the model's configuration must know."""
 
+    @abstractmethod
+    def prior(self, gold: Sequence[Any]) -> list[float]:
+        """Return the logits of the best answer that is the same for every row."""
+
     def text(self, gold: Any) -> str | None:
         """Return the gold answer as one text, None where it is no label."""
         return gold
@@ -177,6 +181,9 @@ class Sentence(Task):
 
     def config(self) -> dict[str, Any]:
         return self.form.config()
+
+    def prior(self, rows: Sequence[Row]) -> list[float]:
+        return self.form.prior(golds(rows))
 
     def group(self, row: Row) -> str | None:
         return self.form.text(row["label"])

@@ -14,6 +14,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._one_label import label_config, no_labels, no_unseen
+from afina.tasks._prior import log_odds
 from afina.tasks._sentence import Form, Sentence
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ class LabelSet(Form):
 
     def config(self) -> dict[str, Any]:
         return label_config(self.labels) | {"problem_type": "multi_label_classification"}
+
+    def prior(self, gold: Sequence[list[str]]) -> list[float]:
+        counts = Counter(label for row in gold for label in row)
+        return [log_odds(counts[label], len(gold)) for label in self.labels]
 
     def text(self, gold: list[str]) -> str | None:
         return ";".join(gold)

@@ -269,6 +269,13 @@ class TokenLabels(Task):
             "label2id": {label: i for i, label in enumerate(self.labels)},
         }
 
+    def prior(self, rows: Sequence[Row]) -> list[float]:
+        from afina.tasks._prior import log_shares
+
+        place = {label: i for i, label in enumerate(self.labels)}
+        found = [place[tag] for row in rows for tag in self._gold(row) if tag in place]
+        return log_shares(found, len(self.labels), self.weights)
+
     def group(self, row: Row) -> str | None:
         return " ".join(self._gold(row))
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +110,13 @@ class Bundle:
             except InputError as error:
                 raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
         return [self.task.predict(answer, row) for answer, row in zip(self.answers(rows), rows, strict=True)]
+
+    @torch.inference_mode()
+    def glance(self, encoded: Sequence[Row]) -> None:
+        """Let the model read the longest of the encoded rows, as many as it reads at once, for the memory it takes."""
+        asked = self.task, self.tokenizer, encoded, self.micro_batch_tokens, self.model
+        for _rows, batch in islice(in_batches(*asked), 1):
+            self.task.glance(self.model, batch)
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""

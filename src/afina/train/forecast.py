@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -57,12 +57,14 @@ def forecast(
     timed: int = TIMED,
     *,
     slow: bool = False,
+    score: Callable[[], Any] | None = None,
 ) -> Forecast:
     """Take a few of the `total` steps, `timed` of each stage, at a learning rate of 0; return what all will take.
 
-    The first is the one with the longest row, which wants most memory and is not timed; the others are spread
-    evenly. Time is counted a token, since steps differ in length; what frozen blocks give is computed once, unless
-    the training is `slow`. All processes must take part.
+    The first and the last are the one with the longest row, which wants most memory and is not timed: what shorter
+    steps leave in the heap is no place for it. The others are spread evenly. Time is counted a token, since steps
+    differ in length; what frozen blocks give is computed once, unless the training is `slow`. `score` takes the memory
+    that scoring in mid-training does. All processes must take part.
     """
     before = peak_memory_mb()
     model.to(accelerator.device)
@@ -78,15 +80,20 @@ def forecast(
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
         places = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
-        tried = [micro for index in (longest, *places) for micro in batches(index, index + 1)]
+        tried = [micro for index in (longest, *places, longest) for micro in batches(index, index + 1)]
         clock = _Clock([batch for micro in tried for batch in micro])
         readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
         passes = (end - start) / plan.steps_per_epoch
         with keeping(accelerator, model, stage, readings, passes) as kept:
             filled = clock.seconds_a_token() if kept else 0.0
-            taken = list(
+            taken = []
+            for number, step in enumerate(
                 steps(accelerator, objective, optimizer, lambda _step: 0.0, tried, max_grad_norm=1.0)
-            )[1:]
+            ):
+                if 0 < number <= len(places):
+                    taken.append(step)
+                if score and number == len(places):
+                    score()
         accelerator.free_memory()
         a_token = sum(step.seconds for step in taken) / max(sum(step.tokens for step in taken), 1)
         seconds += (a_token * passes + filled) * tokens

@@ -52,7 +52,7 @@ def _as_begun(
     begun_data, begun, recorded = from_file(run / "run.toml", {}, partial(choose, verb=verb))
     told = choose({k: v for k, v in settings.items() if k not in PASSING}, verb).flat()
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
-    if Path(data) != Path(begun_data) and not data.endswith(".toml"):
+    if Path(data).resolve() != Path(begun_data).resolve() and not data.endswith(".toml"):
         raise InputError(
             _("The run in {run} began with the data {old}, not {new}.").format(
                 run=run, old=begun_data, new=data

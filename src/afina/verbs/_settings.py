@@ -13,6 +13,9 @@ from afina.names import find, known
 from afina.settings import Common, Settings, divide, knobs
 
 
+FILES = ("data", "validation", "test", "model")  # settings of a run that may name a file or a folder
+
+
 class Chosen(NamedTuple):
     """The settings of one verb, shared out to those they belong to."""
 
@@ -109,7 +112,20 @@ def from_file(
         check(own)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    return data, held, recorded
+    held = {"data": data} | held
+    written = {name: held[name] for name in FILES if name not in settings and name in held}
+    held |= _from_where_it_began(written, recorded.get("folder"))
+    return held.pop("data"), held, recorded
+
+
+def _from_where_it_began(files: Mapping[str, Any], folder: Any) -> dict[str, str]:
+    """Return the files that are not found from here, but from the folder in which they were named."""
+    if not isinstance(folder, str):
+        return {}
+    seen = {name: os.path.join(folder, file) for name, file in files.items() if isinstance(file, str)}
+    return {
+        name: there for name, there in seen.items() if not os.path.exists(files[name]) and os.path.exists(there)
+    }
 
 
 def _object(given: dict[str, Any], kind: str, expected: type[Settings]) -> Any:

@@ -215,6 +215,7 @@ def _train(
 
     from afina.batching.plan import Plan, batches
     from afina.models.load import load
+    from afina.models.parts import begin
     from afina.report import card
     from afina.report import finetune as report
     from afina.train import folder, machine
@@ -244,10 +245,9 @@ def _train(
     )  # fmt: skip
     total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
     torch.manual_seed(verb.seed)
-    model = method.modify(
-        load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout),
-        tokenizer,
-    )
+    model = load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout)
+    begin(model, task.prior(splits.train))
+    model = method.modify(model, tokenizer)
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
         plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
@@ -262,9 +262,13 @@ def _train(
         for sentence in mask_in_words(task, tokenizer, encoded[0]):
             say(sentence)
     batches_of = partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer))
+    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens, base)
     foretold = None
     if verb.dry_run or (total >= WORTH and not verb.resume):
-        foretold = forecast(accelerator, model, method, task.loss, batches_of, plan, total, slow=verb.slow)
+        foretold = forecast(
+            accelerator, model, method, task.loss, batches_of, plan, total,
+            slow=verb.slow, score=partial(bundle.glance, encoded[1]),
+        )  # fmt: skip
         if accelerator.is_main_process:
             say(forecast_in_words(foretold), quiet)
     if verb.dry_run:
@@ -282,7 +286,6 @@ def _train(
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
     accelerator.wait_for_everyone()
-    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens, base)
     prepared_at = time.perf_counter()
 
     def keep_best(_model: "nn.Module") -> None:
