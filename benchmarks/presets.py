@@ -1,6 +1,6 @@
 """Which learning rate suits a method, and which a task: a search on sets that no other record reports.
 
-`python benchmarks/presets.py` writes `results/presets.json`; names of searches (`methods`, `tasks`, `decoder`) make it
+`python benchmarks/presets.py` writes `results/presets.json`; names of searches (`methods`, `tasks`, `long`, `decoder`) make it
 smaller, and a search that was cut off goes on. Each run learns from up to 800 rows of a training part in 160 steps of
 16 rows, and is judged by others of the same part. What is reported elsewhere is never seen here: no test or
 validation file of a set, and for the comparison of methods none of its rows at all.
@@ -23,7 +23,7 @@ DATA = record.ROOT.parent / "shared" / "data"
 WORK = record.ROOT / ".work" / "presets"
 ROWS = {"train": 800, "validation": 400}
 STEPS, SEEDS, WORKERS = 160, (0, 1), 2
-FACTORS = (0.3, 1.0, 3.0)
+FACTORS = (0.3, 1.0, 2.0, 3.0)
 WORDS = {"task": "token_labels", "text": "tokens", "label": "tags"}
 SETS: dict[str, dict[str, Any]] = {
     "trec": {"file": "trec/train.csv", "task": "classification", "text": "text", "label": "label"},
@@ -39,10 +39,12 @@ METHODS = {
     "full": 5e-4, "partial": 5e-4, "gradual": 1e-3, "head": 3e-2, "houlsby": 2e-3, "lora": 5e-3,
     "prompt": 1e-2, "prefix": 3e-3, "ia3": 2e-2, "bitfit": 1e-2, "hybrid": 2e-3,
 }  # fmt: skip
+LONG = ("squad", "gpteacher")
 GPT = {"model": "afina/gpt-mini-es-en"}
 SEARCHES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "methods": [(name, method, {}) for name in ("trec", "conll2003") for method in METHODS],
-    "tasks": [(name, "full", {}) for name in SETS],
+    "tasks": [(name, "full", {}) for name in SETS if name not in LONG],
+    "long": [(name, "full", {}) for name in LONG],
     "decoder": [("trec", method, GPT) for method in METHODS],
 }
 
@@ -70,9 +72,7 @@ def files(name: str) -> tuple[Path, Path]:
             kept = [{"tokens": row[columns[0]], "tags": row[columns[1]]} for row in kept]
         file = WORK / name / f"{part}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
-        )
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
         found.append(file)
     return found[0], found[1]
 

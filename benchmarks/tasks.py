@@ -79,20 +79,23 @@ SETS: dict[str, dict[str, Any]] = {
     "squad_en": {
         "task": "extractive_qa",
         "train": "squad_v11_dev/dev-v1.1.minus_xquad.json.xz",
-        "steps": 100,
+        "steps": 60,
+        "scorings": 2,
         "by": "title",
     },
     "squad_es": {
         "task": "extractive_qa",
         "train": "squad_es_dev/dev-v1.1-es_small.minus_xquad.json.xz",
-        "steps": 100,
+        "steps": 60,
+        "scorings": 2,
         "by": "title",
         "flags": ["--answer-language", "es"],
     },
     "squad_es_v2": {
         "task": "extractive_qa",
         "train": "squad_es_dev/dev-v2.0-es_small.minus_xquad.json.xz",
-        "steps": 100,
+        "steps": 60,
+        "scorings": 2,
         "by": "title",
         "flags": ["--answer-language", "es"],
     },
@@ -131,12 +134,12 @@ def measure(name: str) -> Path:
     """Run the comparison of one set, or go on with it, and write its record."""
     about = SETS[name]
     files = {part: write(part, name, about, number) for part, number in ROWS.items() if part in about}
-    place = WORK / name / "compare"
+    place, steps = WORK / name / "compare", about.get("steps", STEPS)
     command = [
         sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
         *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
         *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS), "--workers", str(WORKERS),
-        "--max-steps", str(about.get("steps", STEPS)), "--eval-steps", str(about.get("steps", STEPS) // 5),
+        "--max-steps", str(steps), "--eval-steps", str(steps // about.get("scorings", 5)),
         "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
@@ -158,7 +161,7 @@ def measure(name: str) -> Path:
         record.about(f"python benchmarks/tasks.py {name}")
         | {
             "set": about,
-            "steps": about.get("steps", STEPS),
+            "steps": steps,
             "sizes": sizes["rows"],
             "length": sizes["length"],
         }

@@ -13,6 +13,10 @@ from afina.messages import N_, _
 from afina.names import ENCODER
 from afina.settings import Settings
 
+SMALL = (
+    256  # width of the widest models for which learning rates were searched (benchmarks/results/presets.json)
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -181,6 +185,8 @@ class Task(Settings, ABC):
     """Name of the `AutoModelFor…` class whose heads the task uses."""
     embedded: ClassVar[str | None] = ENCODER
     """The model that ships with afina and is taken where none is named; None where none is of the right kind."""
+    pace: ClassVar[float] = 1.0
+    """Factor on a method's preset learning rate that suits the task; for models up to SMALL wide, where it was searched."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)

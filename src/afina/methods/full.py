@@ -24,8 +24,8 @@ class Full(Whole):
     )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        """Small models want larger steps (Turc et al. 2019); up to width 256 even more: see benchmarks/LOG.md."""
-        return {"learning_rate": 5e-4 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
+        """Small models want larger steps (Turc et al. 2019); up to width 256 even more: benchmarks/results/presets.json."""
+        return {"learning_rate": 1e-3 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
 
     def stages(self, model: nn.Module) -> list[Stage]:
         """Layer-wise decay as in ELECTRA (Clark et al. 2020): the head learns fastest, the embeddings slowest."""

@@ -31,6 +31,7 @@ class Decoder(Written):
 
     head: ClassVar[str] = "AutoModelForCausalLM"
     embedded: ClassVar[str | None] = DECODER
+    pace: ClassVar[float] = 0.5
 
     long: Long = when_long("windows")
     doc_stride: int = shared()

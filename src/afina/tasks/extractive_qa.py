@@ -51,6 +51,7 @@ class ExtractiveQa(Task):
     """
 
     head: ClassVar[str] = "AutoModelForQuestionAnswering"
+    pace: ClassVar[float] = 0.5
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     gold: ClassVar[tuple[str, ...]] = ("answers", "answer_start")
 

@@ -37,6 +37,7 @@ class MaskedLm(Task):
     """
 
     head: ClassVar[str] = "AutoModelForPreTraining"
+    pace: ClassVar[float] = 0.5
     direction: ClassVar[int] = -1
     gold: ClassVar[tuple[str, ...]] = ()
 

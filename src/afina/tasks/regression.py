@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from afina.core import About, Row
 from afina.messages import N_
 from afina.settings import setting
@@ -11,6 +13,8 @@ from afina.tasks._sentence import Sentence
 
 class Regression(Sentence):
     """Give each text a number."""
+
+    pace: ClassVar[float] = 0.5
 
     bounds: str | None = setting(
         None, N_("Smallest and largest number an answer may be, such as 0,5 (default: none).")

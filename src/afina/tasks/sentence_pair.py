@@ -23,6 +23,7 @@ class SentencePair(Sentence):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    pace: ClassVar[float] = 0.5
 
     text_pair: str | None = setting(
         None, N_("Column that holds the second text of a pair (default: guessed and said).")

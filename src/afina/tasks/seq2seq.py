@@ -57,6 +57,7 @@ class Seq2Seq(Written):
 
     head: ClassVar[str] = "AutoModelForSeq2SeqLM"
     embedded: ClassVar[str | None] = None
+    pace: ClassVar[float] = 0.5
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     gold: ClassVar[tuple[str, ...]] = ("target",)
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afina.core import Method, Task
+from afina.core import SMALL, Method, Task
 from afina.errors import InputError
 from afina.messages import _, use_language
 from afina.names import find, known
 from afina.settings import Common, Settings, divide, knobs
-
 
 FILES = ("data", "validation", "test", "model")  # settings of a run that may name a file or a folder
 
@@ -62,6 +61,12 @@ def choose(settings: Mapping[str, Any], verb: type[Settings], kind: type[Task] |
         (task.replace(**task_knobs) if task else task_class.of(task_knobs)),
         (method.replace(**method_knobs) if method else method_class.of(method_knobs)),
     )
+
+
+def preset_rate(task: Task, method: Method, width: int) -> float:
+    """Return the learning rate where the person names none: the method's preset, in a small model by the task's pace."""
+    rate: float = method.presets(width)["learning_rate"]
+    return rate * task.pace if width <= SMALL else rate
 
 
 def model_for(task: str, named: str | None) -> str:
@@ -124,7 +129,9 @@ def _from_where_it_began(files: Mapping[str, Any], folder: Any) -> dict[str, str
         return {}
     seen = {name: os.path.join(folder, file) for name, file in files.items() if isinstance(file, str)}
     return {
-        name: there for name, there in seen.items() if not os.path.exists(files[name]) and os.path.exists(there)
+        name: there
+        for name, there in seen.items()
+        if not os.path.exists(files[name]) and os.path.exists(there)
     }
 
 

@@ -16,7 +16,7 @@ from afina.verbs._describe import trained_weights
 from afina.verbs._domain import check_tokenizer, in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
 from afina.verbs._objectives import OBJECTIVES
-from afina.verbs._settings import Chosen, begin, choose
+from afina.verbs._settings import Chosen, begin, choose, preset_rate
 
 if TYPE_CHECKING:
     from afina.train.bundle import Bundle
@@ -211,7 +211,7 @@ def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
     parts.check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
     config: Any = own.model.config
-    rate = method.presets(config.hidden_size)["learning_rate"]
+    rate = preset_rate(own.task, method, config.hidden_size)
     if (
         verb.optimizer == "sophia"
     ):  # of the presets, which are AdamW's, the share that pre-training takes of its own

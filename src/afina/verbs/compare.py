@@ -18,7 +18,7 @@ from afina.settings import Common, Training, divide, setting
 from afina.verbs import _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
-from afina.verbs._settings import begin, from_file, model_for
+from afina.verbs._settings import begin, from_file, model_for, preset_rate
 from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
 FILE, RUNS = "compare.toml", "runs"
@@ -302,7 +302,7 @@ def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, di
         if name in settings
     }
     unchanged(place, begun, {name: value for name, value in told.items() if name not in MAY_CHANGE})
-    if data != begun_data:
+    if Path(data).resolve() != Path(begun_data).resolve():
         unchanged(place, {"data": begun_data}, {"data": data})
     return begun_data, begun | passing(settings) | {name: told[name] for name in MAY_CHANGE if name in told}
 
@@ -321,7 +321,7 @@ def _tune(
     for model, source in chosen.models.items():
         width = load_config(source).hidden_size
         for method, own in chosen.methods.items():
-            preset = find("methods", method).of(own).presets(width)["learning_rate"]
+            preset = preset_rate(chosen.task, find("methods", method).of(own), width)
             wanted += [
                 _trials.trial(
                     method, model, chosen.verb.seed, own | {"learning_rate": factor * preset},

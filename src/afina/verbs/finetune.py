@@ -25,7 +25,7 @@ from afina.verbs._folds import FOLDS, pool, refuse, suggested
 from afina.verbs._job import PASSING, job
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
-from afina.verbs._settings import Chosen, begin, choose, model_for
+from afina.verbs._settings import Chosen, begin, choose, model_for, preset_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -402,7 +402,7 @@ def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
     return Resolved.of(
         verb.model_dump()
         | {
-            "learning_rate": verb.learning_rate or preset["learning_rate"],
+            "learning_rate": verb.learning_rate or preset_rate(chosen.task, chosen.method, width),
             "train_batch_size": batch,
             "num_train_epochs": epochs,
             "max_length": min(verb.max_length or limit, limit),
