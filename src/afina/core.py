@@ -338,6 +338,11 @@ class Task(Settings, ABC):
         told = self.predict(answer, row)
         return row | {name: value for name, value in told.items() if not isinstance(value, dict)}
 
+    @property
+    def tunes(self) -> bool:
+        """Whether `tune` has anything to better."""
+        return type(self).tune is not Task.tune
+
     def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> Task:
         """Return a copy that answers better (thresholds …), learnt from answers to validation rows alone."""
         return self

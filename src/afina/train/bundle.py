@@ -60,8 +60,8 @@ class Bundle:
 
     def tune(self, rows: Sequence[Row], folder: Path) -> "Bundle":
         """Return the bundle with its task tuned on validation `rows`, and note it in `folder`, where it lies."""
-        if type(self.task).tune is Task.tune:
-            return self  # there is nothing to tune, and answers may cost much
+        if not self.task.tunes:
+            return self  # answers may cost much
         tuned = replace(self, task=self.task.tune(self.answers(rows), rows))
         tuned._save_about(folder)
         return tuned
