@@ -183,6 +183,8 @@ class Task(Settings, ABC):
     """The model that ships with afina and is taken where none is named; None where none is of the right kind."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
+    writes: ClassVar[bool] = False
+    """Whether an answer is written token by token, so that many rows at once save most of the time."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """Fields that name the columns which the model reads; a cleaned row holds them under the field's own name."""
     gold: ClassVar[tuple[str, ...]] = ("label",)
