@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -482,7 +483,12 @@ def main() -> None:
     campaign = Campaign(names, repeat=repeat, quick=given.quick, threads=given.threads)
     began = time.perf_counter()
     found = campaign.measure()
-    made = record.about("python benchmarks/speed.py " + " ".join(sys.argv[1:])) | {
+    made = record.about(" ".join(["python benchmarks/speed.py", *sys.argv[1:]])) | {
+        "peers": {
+            name: version(name)
+            for name in ("accelerate", "datasets", "peft", "simpletransformers")
+            if find_spec(name)
+        },
         "repeat": repeat,
         "threads": given.threads,
         "minutes": round((time.perf_counter() - began) / 60, 1),
