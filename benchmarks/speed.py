@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -298,9 +299,9 @@ class Campaign:
         """Measure one system on one job once."""
         job, place = JOBS[name], self.place / name / f"{system}-{given['seed']}"
         given = given | {"output_dir": str(place / "run")}
-        place.mkdir(exist_ok=True)
         if system == "peak":
-            return self.ask("peak", given, place / "peak")
+            return self.ask("peak", given, self.place / name / "peak")
+        place.mkdir(exist_ok=True)
         if system not in job["afina"]:
             got = self.ask(system.partition("-")[0], given | job["peers"][system], place / "peer")
         elif "step" in job:
@@ -312,6 +313,7 @@ class Campaign:
         got["rows_per_s"] = got["rows"] / got["train_seconds"]
         if told := got.pop("told", None):
             got["score"] = _macro_f1([row["label"] for row in rows(Path(given["test"]))], told)
+        shutil.rmtree(place)  # models and checkpoints: gigabytes in all
         return got
 
     def ask(self, system: str, given: dict[str, Any], out: Path) -> dict[str, Any]:
