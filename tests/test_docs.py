@@ -75,6 +75,28 @@ def test_the_results_are_those_of_the_records(page: str) -> None:
     assert kept == made, "run: python benchmarks/tasks_table.py"
 
 
+@pytest.mark.parametrize("page", ["docs/en/speed.md", "docs/es/speed.md"])
+def test_the_speeds_are_those_of_the_record(page: str) -> None:
+    made = load("benchmarks/speed_table.py").filled(page)
+    kept = (ROOT / page).read_text(encoding="utf-8")
+    assert kept == made, "run: python benchmarks/speed_table.py"
+
+
+def test_a_row_of_the_speeds() -> None:
+    spread = {"value": 2.5, "low": 2.25, "high": 3.0}
+    ratio = {"a": "afina", "b": "tuned-16", "peer": "tuned", "goal": 1.4, "rate": spread, "whole_job": spread}
+    systems = {"afina": {"rows_per_s": 250.0, "share_of_peak": 0.7}, "tuned-16": {"rows_per_s": 100.0}}
+    row = load("benchmarks/speed_table.py")._row
+    assert row("full-imdb", ratio | {"memory": spread, "points": -0.5}, systems, False)[1:] == [
+        "Trainer, tuned (batch of 16)", "250.0", "100.0", "2.50 (2.25 to 3.00)", "1.40", "2.50 (2.25 to 3.00)",
+        "70\u00a0%", "−0.5", "2.50",
+    ]  # fmt: skip
+    assert row("full-imdb", ratio | {"memory": spread, "points": 1.25}, systems, True)[-2:] == [
+        "+1,2 †",
+        "2,50",
+    ]
+
+
 def test_a_row_of_the_table() -> None:
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
     record = {

@@ -189,6 +189,8 @@ class Task(Settings, ABC):
     """Factor on a method's preset learning rate that suits the task; for models up to SMALL wide, where it was searched."""
     direction: ClassVar[int] = 1
     """1 where more of the main metric is better, -1 where less is."""
+    writes: ClassVar[bool] = False
+    """Whether an answer is written token by token, so that many rows at once save most of the time."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """Fields that name the columns which the model reads; a cleaned row holds them under the field's own name."""
     gold: ClassVar[tuple[str, ...]] = ("label",)
@@ -352,6 +354,11 @@ class Task(Settings, ABC):
         """
         told = self.predict(answer, row)
         return row | {name: value for name, value in told.items() if not isinstance(value, dict)}
+
+    @property
+    def tunes(self) -> bool:
+        """Whether `tune` has anything to better."""
+        return type(self).tune is not Task.tune
 
     def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> Task:
         """Return a copy that answers better (thresholds …), learnt from answers to validation rows alone."""

@@ -260,6 +260,10 @@ class Sentence(Task):
     def line(self, row: Row, answer: Any) -> dict[str, Any]:
         return super().line(row, answer) | self.form.line(row["label"], answer)
 
+    @property
+    def tunes(self) -> bool:
+        return type(self.form).tune is not Form.tune
+
     def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> Sentence:
         return self.replace(**self.form.tune(answers, golds(rows)))
 

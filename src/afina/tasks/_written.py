@@ -26,6 +26,7 @@ class Written(Task):
     """
 
     direction: ClassVar[int] = -1
+    writes: ClassVar[bool] = True
 
     max_new_tokens: int = setting(64, N_("How many tokens a written answer has at most."), ge=1)
     num_beams: int = setting(

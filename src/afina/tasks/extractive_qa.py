@@ -266,13 +266,17 @@ class ExtractiveQa(Task):
             "f1": f1(told["prediction"], golds, **rules),
         }
 
+    @property
+    def tunes(self) -> bool:
+        return self.unanswerable and self.null_threshold is None
+
     def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> ExtractiveQa:
         """Return a copy with the threshold of 'no answer' that gives these answers the highest mean F1."""
         import numpy as np
 
         from afina.scoring.squad import f1
 
-        if not self.unanswerable or self.null_threshold is not None:
+        if not self.tunes:
             return self
         known = [(answer, _texts(row)) for answer, row in zip(answers, rows, strict=True) if answer["spans"]]
         # How far the threshold must rise until a question is answered, and what its F1 gains by that.

@@ -23,6 +23,7 @@ from afina.train.atomic import write_text
 from afina.train.folder import fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
+CACHED = 1024  # tokens that a processor answers at once: they stay in its cache, and rows are of more like length
 
 
 class Base(NamedTuple):
@@ -61,8 +62,8 @@ class Bundle:
 
     def tune(self, rows: Sequence[Row], folder: Path) -> "Bundle":
         """Return the bundle with its task tuned on validation `rows`, and note it in `folder`, where it lies."""
-        if type(self.task).tune is Task.tune:
-            return self  # there is nothing to tune, and answers may cost much
+        if not self.task.tunes:
+            return self  # answers may cost much
         tuned = replace(self, task=self.task.tune(self.answers(rows), rows))
         tuned._save_about(folder)
         return tuned
@@ -204,6 +205,8 @@ def in_batches(
     """Yield the places of rows of like length and their batch, for a model that is only to answer: dropout is off."""
     model.eval()
     device = next(model.parameters()).device
+    if device.type == "cpu" and not task.writes:
+        budget = min(budget, CACHED)
     lengths = [task.length(row) for row in encoded]
     order = sorted(range(len(encoded)), key=lambda row: -lengths[row])
     for rows in by_tokens(order, lengths, budget):
