@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from afina.cli import VERBS
 from afina.messages import _, language, use_language
 from afina.names import find, known
-from afina.settings import Common, Settings, Training, flag, knobs
+from afina.settings import Common, Settings, Training, flag, is_flag, knobs
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es")
@@ -114,7 +114,7 @@ def _table(fields: dict[str, FieldInfo], words: dict[str, str]) -> str:
 
 
 def _cells(name: str, field: FieldInfo, words: dict[str, str]) -> list[str]:
-    spelling = f"`{flag(name)}`"
+    spelling = f"`{flag(name)}`" if is_flag(field) else f"`[[{name}]]`"
     if field.annotation is bool and field.default:
         spelling += f" `--no-{name.replace('_', '-')}`"
     default = field.default

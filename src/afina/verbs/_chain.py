@@ -1,0 +1,338 @@
+"""Stages before a run: adapt to a field, learn an intermediate task, and only then the run's own (sequential fine-tuning).
+
+Gururangan et al. (2020) adapt before fine-tuning, Phang et al. (2018) put a task with much data before one with little.
+Each stage is a run of its verb in a folder of its own, and begins from the model that the stage before has left.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from afina.core import Task
+from afina.data.unseen import Unseen
+from afina.errors import InputError
+from afina.messages import _
+from afina.names import find, unknown
+from afina.settings import Common
+from afina.verbs._job import PASSING
+
+if TYPE_CHECKING:
+    from afina.verbs._prepare import Folded, Prepared
+    from afina.verbs._settings import Chosen
+
+STAGES = "stages"  # the folder of the stages' runs
+LEFT = "left"  # in that of a fine-tuning: its model as the next stage takes it
+LEARNS_FROM = {"adapt": "texts", "finetune": "data"}
+# What is said for the chain as a whole, if at all.
+ONCE = {*PASSING, *Common.model_fields, "model", "random_weights", "folds", "fold", "stage"}
+TOLD = ("task", "method", "scores", "losses", "tokens_seen", "trained_weights", "forgetting", "seconds")
+
+
+class Link(NamedTuple):
+    """One stage: what was said of it, its run, and how far that is."""
+
+    number: int
+    verb: str
+    settings: dict[str, Any]
+    run: Path
+    begun: bool
+    done: bool
+
+    @property
+    def source(self) -> Any:
+        """What it learns from: a file, or a list of texts."""
+        return self.settings[LEARNS_FROM[self.verb]]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Its settings without what it learns from."""
+        return {name: value for name, value in self.settings.items() if name != LEARNS_FROM[self.verb]}
+
+    @property
+    def files(self) -> str:
+        """What it learns from, to be read by a person."""
+        return self.source if self.verb == "finetune" else ", ".join(self.source)
+
+
+def lifted(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file whose last stage, where it is the run itself, is laid over the others.
+
+    It is the run where it learns from the run's data, or where nothing else says which data that is. Raises InputError
+    where the two contradict each other.
+    """
+    stages = held.get("stage")
+    if "recorded" in held or not (isinstance(stages, list) and stages and isinstance(stages[-1], dict)):
+        return dict(held)  # what afina has written needs no reading between the lines
+    last = {name: value for name, value in stages[-1].items() if name != "verb"}
+    same = "data" not in held or last.get("data", held["data"]) == held["data"]
+    if stages[-1].get("verb") != "finetune" or not same:
+        return dict(held)
+    for name, value in last.items():
+        if held.get(name, value) != value:
+            raise InputError(
+                _(
+                    "The last stage is the run itself, but '{name}' is {a!r} there and {b!r} above the stages. Say it once."
+                ).format(name=name, a=value, b=held[name])
+            )
+    rest = {name: value for name, value in held.items() if name != "stage"}
+    return rest | last | ({"stage": stages[:-1]} if stages[1:] else {})
+
+
+def carry_out(
+    data: str,
+    chosen: "Chosen",
+    prepared: "Prepared | Folded",
+    source: Path,
+    run: Path,
+    recorded: Mapping[str, Any],
+) -> tuple["Chosen", Path]:
+    """Carry out the stages before a run, those that are not done yet, and return how and from which model it goes on.
+
+    Every stage is tried without training first: an InputError, with the stage's number, comes before anything is
+    written. `prepared` are the run's rows: those that it is scored on no stage may learn.
+    """
+    import torch
+
+    from afina.train import folder, machine
+    from afina.train.run import Run, write_settings
+    from afina.train.track import say
+
+    verb, common = chosen.verb, chosen.common
+    if verb.random_weights:
+        raise InputError(
+            _("--random-weights would throw away what the stages have learnt. Leave one of them out.")
+        )
+    links = _links(verb.stage, run, verb.resume)
+    unseen = Unseen(prepared.task.key(row) for row in prepared.judging)
+    for link in links:
+        with _numbered(link):
+            _check_order(link, links)
+            begins = (
+                {} if link.begun else {"model": verb.model}
+            )  # of the same shape as what it will begin from
+            _call(link, chosen, unseen, **begins, dry_run=True, quiet=common.quiet or not verb.dry_run)
+            _check_method(link, _after(link, links, prepared.task, chosen, unseen), source)
+    if verb.dry_run:
+        return chosen, source
+    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
+    accelerator = machine.accelerator(verb.precision)
+    main = accelerator.is_main_process
+    facts = machine.recorded() | {"data": prepared.fingerprint, "model": folder.fingerprint(source)}
+    if main:
+        folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
+        write_settings(run / "run.toml", {"data": data} | _kept(chosen), facts)
+    accelerator.wait_for_everyone()
+    model, place = verb.model, source
+    for link in links:
+        if not link.done:
+            say(
+                _("Stage {number} of {all}: {verb} ({files}), from {model}.").format(
+                    number=link.number, all=len(links) + 1, verb=link.verb, files=link.files, model=model
+                ),
+                common.quiet or not main,
+            )
+            begins = {} if link.begun else {"model": model}
+            with _numbered(link):
+                _call(link, chosen, unseen, **begins)
+        left = link.run / ("best" if link.verb == "adapt" else LEFT)
+        if main and not left.is_dir():
+            say(_leave(link, _after(link, links, prepared.task, chosen, unseen), place), common.quiet)
+        accelerator.wait_for_everyone()
+        model, place = str(left), left
+    say(
+        _("Stage {number} of {all}: the run itself, from {model}.").format(
+            number=len(links) + 1, all=len(links) + 1, model=model
+        ),
+        common.quiet or not main,
+    )
+    # As each has decided what was open, so that a repeat does the same.
+    resolved = [
+        {"verb": link.verb}
+        | {name: value for name, value in Run(link.run).settings.items() if name not in ONCE}
+        for link in links
+    ]
+    return chosen._replace(verb=verb.replace(stage=resolved, resume=True, overwrite=False)), place
+
+
+def told(stages: Sequence[Mapping[str, Any]], run: Path) -> list[dict[str, Any]]:
+    """Return what came of each stage: its verb, its run, what it learnt from, its scores; None where it has none yet."""
+    import json
+
+    found = []
+    for link in _links(stages, run, resume=True):
+        file = link.run / "scores.json"
+        result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        left_out = result.get("left_out", (result.get("details") or {}).get("data", {}).get("left_out"))
+        found.append(
+            {"verb": link.verb, "run": str(link.run), LEARNS_FROM[link.verb]: link.source}
+            | {name: result.get(name) for name in TOLD if name in result or not result}
+            | {"left_out": left_out}
+        )
+    return found
+
+
+def _links(stages: Sequence[Mapping[str, Any]], run: Path, resume: bool) -> list[Link]:
+    """Return the stages with their runs; InputError where one does not say what it must."""
+    from afina.train.folder import is_run
+
+    links = []
+    for number, said in enumerate(stages, 1):
+        verb, settings = said.get("verb"), {name: value for name, value in said.items() if name != "verb"}
+        place = run / STAGES / f"{number}-{verb}"
+        begun = resume and is_run(place)
+        link = Link(number, str(verb), settings, place, begun, begun and (place / "scores.json").is_file())
+        with _numbered(link):
+            if verb not in LEARNS_FROM:
+                raise InputError(
+                    unknown(str(verb), list(LEARNS_FROM), "verbs")
+                    if verb
+                    else _('It does not say what is done: add verb = "adapt" or verb = "finetune".')
+                )
+            _check_said(link)
+        links.append(link)
+    return links
+
+
+def _check_said(link: Link) -> None:
+    """Raise InputError where a stage does not say what it learns from, or says what is not its own."""
+    name = LEARNS_FROM[link.verb]
+    value = link.settings.get(name)
+    if link.verb == "finetune" and (not isinstance(value, str) or not value or value.endswith(".toml")):
+        raise InputError(_('It does not say which data to use: add data = "file.csv".'))
+    if link.verb == "adapt" and not (
+        isinstance(value, list) and value and all(isinstance(text, str) for text in value)
+    ):
+        raise InputError(_('It does not say which texts to use: add texts = ["file.txt"].'))
+    for name in link.own:
+        if name in ONCE:
+            raise InputError(
+                _("'{name}' is said for the whole chain, above the stages, and not for one of them.").format(
+                    name=name
+                )
+            )
+    for name in ("task", "method"):
+        if not isinstance(link.settings.get(name, ""), str):
+            raise InputError(
+                _("Setting '{name}' is {value!r}, but must be {wanted}.").format(
+                    name=name, value=link.settings[name], wanted=_("a name")
+                )
+            )
+
+
+def _check_order(link: Link, links: Sequence[Link]) -> None:
+    """Raise InputError where a stage is to learn plain text with a model that a task has left without its head."""
+    from afina.verbs._objectives import OBJECTIVES
+
+    before = links[link.number - 2] if link.number > 1 else None
+    if link.verb != "adapt" or before is None or before.verb == "adapt":
+        return
+    task = before.settings.get("task", "classification")
+    if find("tasks", task).head not in {objective.task.head for objective in OBJECTIVES.values()}:
+        raise InputError(
+            _(
+                "Stage {before} learns {task}, after which the model cannot guess words any more. Adapt first, then "
+                "fine-tune."
+            ).format(before=before.number, task=task)
+        )
+
+
+def _check_method(link: Link, after: Task | None, source: Path) -> None:
+    """Raise InputError where a fine-tuning would leave nothing that the next stage could begin from."""
+    from afina.models.load import load, load_tokenizer
+    from afina.verbs._settings import choose
+    from afina.verbs.adapt import reach
+    from afina.verbs.finetune import Finetune
+
+    if link.verb == "adapt":
+        return
+    chosen = choose(link.own, Finetune)
+    name = chosen.verb.method
+    try:
+        body, _words = reach(load(source, chosen.task.head), load_tokenizer(source), chosen.method)
+    except InputError as error:
+        raise InputError(
+            _(
+                "Method '{method}' leaves no model that the next stage could begin from: {reason} Choose full, or a method "
+                "that can be merged, such as lora."
+            ).format(method=name, reason=error)
+        ) from None
+    if not body and (after is None or after.head != chosen.task.head):
+        raise InputError(
+            _(
+                "Method '{method}' leaves the model's body as it is, and its head is dropped, so nothing of this stage "
+                "would reach the next. Choose full, or a method such as lora."
+            ).format(method=name)
+        )
+
+
+def _call(link: Link, chosen: "Chosen", unseen: Unseen, **how: Any) -> Any:
+    """Carry out one stage as the command of its verb would."""
+    from afina.verbs.adapt import adapt
+    from afina.verbs.finetune import finetune
+
+    seed = {} if link.begun else {"seed": chosen.verb.seed}
+    passing = chosen.common.model_dump() | {"output_dir": link.run, "resume": link.begun}
+    settings = seed | link.own | passing | how
+    if link.verb == "adapt":
+        return adapt(*link.source, unseen=unseen, **settings)
+    return finetune(link.source, unseen=unseen, **settings)
+
+
+def _after(link: Link, links: Sequence[Link], task: Task, run: "Chosen", unseen: Unseen) -> Task | None:
+    """Return the task that is learnt next, the run's own after the last stage; None where it is plain text."""
+    from afina.verbs._settings import choose
+    from afina.verbs.finetune import Finetune, rows_of
+
+    if link.number == len(links):
+        return task
+    following = links[link.number]
+    if following.verb == "adapt":
+        return None
+    chosen = choose({"seed": run.verb.seed} | following.own, Finetune)
+    if (
+        find("tasks", chosen.verb.task).head
+        != find("tasks", link.settings.get("task", "classification")).head
+    ):
+        return chosen.task  # another head in any case
+    return rows_of(following.source, chosen, unseen).task
+
+
+def _leave(link: Link, after: Task | None, source: Path) -> str:
+    """Write a fine-tuned model as the next stage takes it, what a method adds merged, and say what was dropped.
+
+    A head of the same kind and labels as the next stage's goes on with it; so does one over the vocabulary, which the
+    model was pre-trained with. Any other would be taken for the next one's where it happens to have its size.
+    """
+    from afina.models.load import load_tokenizer
+    from afina.models.parts import answers_in_words, backbone
+    from afina.train.atomic import replaced
+    from afina.train.bundle import Bundle
+
+    bundle = Bundle.load(link.run / "best")
+    task, model = bundle.task, bundle.method.merge(bundle.model)
+    alike = after is not None and (after.head, after.config()) == (task.head, task.config())
+    kept = alike or answers_in_words(model)
+    left: Any = model if kept else model.get_submodule(backbone(model))
+    with replaced(link.run / LEFT) as new:
+        left.save_pretrained(new)
+        load_tokenizer(source).save_pretrained(new)  # the run's own reads no more than its longest row
+    sentence = _("Stage {number} leaves its model with its head for the next.")
+    if not kept:
+        sentence = _("Stage {number} leaves the body of its model; its head, for {task}, is dropped.")
+    return sentence.format(number=link.number, task=link.settings.get("task", "classification"))
+
+
+def _kept(chosen: "Chosen") -> dict[str, Any]:
+    return {name: value for name, value in chosen.flat().items() if name not in PASSING}
+
+
+@contextmanager
+def _numbered(link: Link) -> Iterator[None]:
+    """Say which stage it is that something is wrong with."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            _("Stage {number} ({verb}): {error}").format(number=link.number, verb=link.verb, error=error)
+        ) from None
