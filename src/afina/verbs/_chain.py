@@ -6,6 +6,8 @@ Each stage is a run of its verb in a folder of its own, and begins from the mode
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,9 +52,16 @@ class Link(NamedTuple):
         return {name: value for name, value in self.settings.items() if name != LEARNS_FROM[self.verb]}
 
     @property
-    def files(self) -> str:
-        """What it learns from, to be read by a person."""
-        return self.source if self.verb == "finetune" else ", ".join(self.source)
+    def task(self) -> str:
+        """The name of the task that it learns, of a fine-tuning."""
+        return str(self.settings.get("task", "classification"))
+
+    @property
+    def in_words(self) -> str:
+        """What it does, to be read by a person."""
+        if self.verb == "adapt":
+            return f"{self.verb} ({', '.join(self.source)})"
+        return f"{self.verb} {self.task} ({self.source})"
 
 
 def lifted(held: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +88,44 @@ def lifted(held: Mapping[str, Any]) -> dict[str, Any]:
     return rest | last | ({"stage": stages[:-1]} if stages[1:] else {})
 
 
+@dataclass(frozen=True)
+class _Chain:
+    """The stages of one run, its settings and task, and the rows that no stage may learn."""
+
+    links: list[Link]
+    run: "Chosen"
+    task: Task
+    unseen: Unseen
+
+    def call(self, link: Link, model: str, **how: Any) -> Any:
+        """Carry out one stage from `model`, as the command of its verb would; one that has begun knows its own."""
+        from afina.verbs.adapt import adapt
+        from afina.verbs.finetune import finetune
+
+        begins = {} if link.begun else {"seed": self.run.verb.seed, "model": model}
+        passing = self.run.common.model_dump() | {"output_dir": link.run, "resume": link.begun}
+        settings = begins | link.own | passing | how
+        with _numbered(link):
+            if link.verb == "adapt":
+                return adapt(*link.source, unseen=self.unseen, **settings)
+            return finetune(link.source, unseen=self.unseen, **settings)
+
+    def after(self, link: Link) -> Task | None:
+        """Return the task that is learnt next, the run's own after the last stage; None where it is plain text."""
+        from afina.verbs._settings import choose
+        from afina.verbs.finetune import Finetune, rows_of
+
+        if link.number == len(self.links):
+            return self.task
+        following = self.links[link.number]
+        if following.verb == "adapt":
+            return None
+        chosen = choose({"seed": self.run.verb.seed} | following.own, Finetune)
+        if chosen.task.head != find("tasks", link.task).head:
+            return chosen.task  # another head, whatever its labels
+        return rows_of(following.source, chosen, self.unseen).task
+
+
 def carry_out(
     data: str,
     chosen: "Chosen",
@@ -98,54 +145,51 @@ def carry_out(
     from afina.train.run import Run, write_settings
     from afina.train.track import say
 
-    verb, common = chosen.verb, chosen.common
+    verb, quiet = chosen.verb, chosen.common.quiet
     if verb.random_weights:
         raise InputError(
             _("--random-weights would throw away what the stages have learnt. Leave one of them out.")
         )
     links = _links(verb.stage, run, verb.resume)
     unseen = Unseen(prepared.task.key(row) for row in prepared.judging)
-    for link in links:
-        with _numbered(link):
-            _check_order(link, links)
-            begins = (
-                {} if link.begun else {"model": verb.model}
-            )  # of the same shape as what it will begin from
-            _call(link, chosen, unseen, **begins, dry_run=True, quiet=common.quiet or not verb.dry_run)
-            _check_method(link, _after(link, links, prepared.task, chosen, unseen), source)
-    if verb.dry_run:
-        return chosen, source
-    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
+    chain = _Chain(links, chosen, prepared.task, unseen)
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
-    facts = machine.recorded() | {"data": prepared.fingerprint, "model": folder.fingerprint(source)}
+    tell = partial(say, quiet=quiet or not main)
+    said = [
+        _("Stage {number} of {all}: {what}.").format(number=number, all=len(links) + 1, what=what)
+        for number, what in enumerate([*(link.in_words for link in links), _("the run itself")], 1)
+    ]
+    for link in links:
+        if verb.dry_run:
+            tell(said[link.number - 1])
+        with _numbered(link):
+            _check_order(link, links)
+        # The model that the run begins from has the shape of what the stage will begin from.
+        chain.call(link, verb.model, dry_run=True, quiet=quiet or not verb.dry_run)
+        with _numbered(link):
+            _check_method(link, chain.after(link), source)
+    if verb.dry_run:
+        tell(said[-1])
+        return chosen, source
+    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
     if main:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
-        write_settings(run / "run.toml", {"data": data} | _kept(chosen), facts)
+        facts = machine.recorded() | {"data": prepared.fingerprint, "model": folder.fingerprint(source)}
+        kept = {name: value for name, value in chosen.flat().items() if name not in PASSING}
+        write_settings(run / "run.toml", {"data": data} | kept, facts)
     accelerator.wait_for_everyone()
     model, place = verb.model, source
     for link in links:
         if not link.done:
-            say(
-                _("Stage {number} of {all}: {verb} ({files}), from {model}.").format(
-                    number=link.number, all=len(links) + 1, verb=link.verb, files=link.files, model=model
-                ),
-                common.quiet or not main,
-            )
-            begins = {} if link.begun else {"model": model}
-            with _numbered(link):
-                _call(link, chosen, unseen, **begins)
+            tell(said[link.number - 1])
+            chain.call(link, model)
         left = link.run / ("best" if link.verb == "adapt" else LEFT)
         if main and not left.is_dir():
-            say(_leave(link, _after(link, links, prepared.task, chosen, unseen), place), common.quiet)
+            tell(_leave(link, chain.after(link), place))
         accelerator.wait_for_everyone()
         model, place = str(left), left
-    say(
-        _("Stage {number} of {all}: the run itself, from {model}.").format(
-            number=len(links) + 1, all=len(links) + 1, model=model
-        ),
-        common.quiet or not main,
-    )
+    tell(said[-1])
     # As each has decided what was open, so that a repeat does the same.
     resolved = [
         {"verb": link.verb}
@@ -227,13 +271,12 @@ def _check_order(link: Link, links: Sequence[Link]) -> None:
     before = links[link.number - 2] if link.number > 1 else None
     if link.verb != "adapt" or before is None or before.verb == "adapt":
         return
-    task = before.settings.get("task", "classification")
-    if find("tasks", task).head not in {objective.task.head for objective in OBJECTIVES.values()}:
+    if find("tasks", before.task).head not in {objective.task.head for objective in OBJECTIVES.values()}:
         raise InputError(
             _(
                 "Stage {before} learns {task}, after which the model cannot guess words any more. Adapt first, then "
                 "fine-tune."
-            ).format(before=before.number, task=task)
+            ).format(before=before.number, task=before.task)
         )
 
 
@@ -266,38 +309,6 @@ def _check_method(link: Link, after: Task | None, source: Path) -> None:
         )
 
 
-def _call(link: Link, chosen: "Chosen", unseen: Unseen, **how: Any) -> Any:
-    """Carry out one stage as the command of its verb would."""
-    from afina.verbs.adapt import adapt
-    from afina.verbs.finetune import finetune
-
-    seed = {} if link.begun else {"seed": chosen.verb.seed}
-    passing = chosen.common.model_dump() | {"output_dir": link.run, "resume": link.begun}
-    settings = seed | link.own | passing | how
-    if link.verb == "adapt":
-        return adapt(*link.source, unseen=unseen, **settings)
-    return finetune(link.source, unseen=unseen, **settings)
-
-
-def _after(link: Link, links: Sequence[Link], task: Task, run: "Chosen", unseen: Unseen) -> Task | None:
-    """Return the task that is learnt next, the run's own after the last stage; None where it is plain text."""
-    from afina.verbs._settings import choose
-    from afina.verbs.finetune import Finetune, rows_of
-
-    if link.number == len(links):
-        return task
-    following = links[link.number]
-    if following.verb == "adapt":
-        return None
-    chosen = choose({"seed": run.verb.seed} | following.own, Finetune)
-    if (
-        find("tasks", chosen.verb.task).head
-        != find("tasks", link.settings.get("task", "classification")).head
-    ):
-        return chosen.task  # another head in any case
-    return rows_of(following.source, chosen, unseen).task
-
-
 def _leave(link: Link, after: Task | None, source: Path) -> str:
     """Write a fine-tuned model as the next stage takes it, what a method adds merged, and say what was dropped.
 
@@ -320,11 +331,7 @@ def _leave(link: Link, after: Task | None, source: Path) -> str:
     sentence = _("Stage {number} leaves its model with its head for the next.")
     if not kept:
         sentence = _("Stage {number} leaves the body of its model; its head, for {task}, is dropped.")
-    return sentence.format(number=link.number, task=link.settings.get("task", "classification"))
-
-
-def _kept(chosen: "Chosen") -> dict[str, Any]:
-    return {name: value for name, value in chosen.flat().items() if name not in PASSING}
+    return sentence.format(number=link.number, task=link.task)
 
 
 @contextmanager

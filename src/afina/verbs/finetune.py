@@ -127,6 +127,7 @@ def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any)
     _unchanged(prepared.fingerprint, prepared.notes, chosen, recorded)
     if chosen.verb.stage:
         chosen, source = _chain.carry_out(data, chosen, prepared, source, run, recorded)
+        began = time.perf_counter()  # what the stages took is told of each
     if isinstance(prepared, Folded):
         return _train_folds(data, chosen, prepared, source, run, recorded, began)
     return _train(data, chosen, prepared, source, run, recorded, began)
