@@ -199,6 +199,21 @@ def carry_out(
     return chosen._replace(verb=verb.replace(stage=resolved, resume=True, overwrite=False)), place
 
 
+def read(file: Path) -> dict[str, Any]:
+    """Return the stages that a file holds and the model that they begin from, None where it names none.
+
+    Its data and other settings, if any, are those of a run and not of its stages. Raises InputError without stages.
+    """
+    from afina.train.run import read_settings
+
+    held = lifted(read_settings(file))
+    if not held.get("stage"):
+        raise InputError(
+            _("{file} holds no stages before the run: add a [[stage]] with its verb.").format(file=file)
+        )
+    return {"model": held.get("model"), "stage": held["stage"]}
+
+
 def told(stages: Sequence[Mapping[str, Any]], run: Path) -> list[dict[str, Any]]:
     """Return what came of each stage: its verb, its run, what it learnt from, its scores; None where it has none yet."""
     import json
