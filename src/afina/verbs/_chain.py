@@ -112,18 +112,44 @@ class _Chain:
 
     def after(self, link: Link) -> Task | None:
         """Return the task that is learnt next, the run's own after the last stage; None where it is plain text."""
-        from afina.verbs._settings import choose
-        from afina.verbs.finetune import Finetune, rows_of
-
         if link.number == len(self.links):
             return self.task
         following = self.links[link.number]
-        if following.verb == "adapt":
-            return None
-        chosen = choose({"seed": self.run.verb.seed} | following.own, Finetune)
-        if chosen.task.head != find("tasks", link.task).head:
-            return chosen.task  # another head, whatever its labels
-        return rows_of(following.source, chosen, self.unseen).task
+        return None if following.verb == "adapt" else self.learnt(following)
+
+    def learnt(self, link: Link) -> Task:
+        """Return the task of a fine-tuning with the labels of its rows."""
+        from afina.verbs._settings import choose
+        from afina.verbs.finetune import Finetune, rows_of
+
+        chosen = choose({"seed": self.run.verb.seed} | link.own, Finetune)
+        return rows_of(link.source, chosen, self.unseen).task
+
+    def check_reach(self, link: Link, source: Path) -> None:
+        """Raise InputError where nothing that a fine-tuning learns would reach the next stage."""
+        from afina.models.load import load, load_tokenizer
+        from afina.verbs._settings import choose
+        from afina.verbs.adapt import reach
+        from afina.verbs.finetune import Finetune
+
+        chosen = choose(link.own, Finetune)
+        name = chosen.verb.method
+        try:
+            body, _words = reach(load(source, chosen.task.head), load_tokenizer(source), chosen.method)
+        except InputError as error:
+            raise InputError(
+                _(
+                    "Method '{method}' leaves no model that the next stage could begin from: {reason} Choose full, or a "
+                    "method that can be merged, such as lora."
+                ).format(method=name, reason=error)
+            ) from None
+        if not body and not _alike(self.learnt(link), self.after(link)):
+            raise InputError(
+                _(
+                    "Method '{method}' leaves the model's body as it is, and its head is dropped, so nothing of this stage "
+                    "would reach the next. Choose full, or a method such as lora."
+                ).format(method=name)
+            )
 
 
 def carry_out(
@@ -167,8 +193,10 @@ def carry_out(
             _check_order(link, links)
         # The model that the run begins from has the shape of what the stage will begin from.
         chain.call(link, verb.model, dry_run=True, quiet=quiet or not verb.dry_run)
-        with _numbered(link):
-            _check_method(link, chain.after(link), source)
+    for link in links:
+        if link.verb == "finetune":
+            with _numbered(link):
+                chain.check_reach(link, source)
     if verb.dry_run:
         tell(said[-1])
         return chosen, source
@@ -237,15 +265,16 @@ def _links(stages: Sequence[Mapping[str, Any]], run: Path, resume: bool) -> list
 
     links = []
     for number, said in enumerate(stages, 1):
-        verb, settings = said.get("verb"), {name: value for name, value in said.items() if name != "verb"}
+        verb = str(said.get("verb", "?"))
+        settings = {name: value for name, value in said.items() if name != "verb"}
         place = run / STAGES / f"{number}-{verb}"
         begun = resume and is_run(place)
-        link = Link(number, str(verb), settings, place, begun, begun and (place / "scores.json").is_file())
+        link = Link(number, verb, settings, place, begun, begun and (place / "scores.json").is_file())
         with _numbered(link):
             if verb not in LEARNS_FROM:
                 raise InputError(
-                    unknown(str(verb), list(LEARNS_FROM), "verbs")
-                    if verb
+                    unknown(verb, list(LEARNS_FROM), "verbs")
+                    if "verb" in said
                     else _('It does not say what is done: add verb = "adapt" or verb = "finetune".')
                 )
             _check_said(link)
@@ -295,35 +324,6 @@ def _check_order(link: Link, links: Sequence[Link]) -> None:
         )
 
 
-def _check_method(link: Link, after: Task | None, source: Path) -> None:
-    """Raise InputError where a fine-tuning would leave nothing that the next stage could begin from."""
-    from afina.models.load import load, load_tokenizer
-    from afina.verbs._settings import choose
-    from afina.verbs.adapt import reach
-    from afina.verbs.finetune import Finetune
-
-    if link.verb == "adapt":
-        return
-    chosen = choose(link.own, Finetune)
-    name = chosen.verb.method
-    try:
-        body, _words = reach(load(source, chosen.task.head), load_tokenizer(source), chosen.method)
-    except InputError as error:
-        raise InputError(
-            _(
-                "Method '{method}' leaves no model that the next stage could begin from: {reason} Choose full, or a method "
-                "that can be merged, such as lora."
-            ).format(method=name, reason=error)
-        ) from None
-    if not body and (after is None or after.head != chosen.task.head):
-        raise InputError(
-            _(
-                "Method '{method}' leaves the model's body as it is, and its head is dropped, so nothing of this stage "
-                "would reach the next. Choose full, or a method such as lora."
-            ).format(method=name)
-        )
-
-
 def _leave(link: Link, after: Task | None, source: Path) -> str:
     """Write a fine-tuned model as the next stage takes it, what a method adds merged, and say what was dropped.
 
@@ -337,8 +337,7 @@ def _leave(link: Link, after: Task | None, source: Path) -> str:
 
     bundle = Bundle.load(link.run / "best")
     task, model = bundle.task, bundle.method.merge(bundle.model)
-    alike = after is not None and (after.head, after.config()) == (task.head, task.config())
-    kept = alike or answers_in_words(model)
+    kept = _alike(task, after) or answers_in_words(model)
     left: Any = model if kept else model.get_submodule(backbone(model))
     with replaced(link.run / LEFT) as new:
         left.save_pretrained(new)
@@ -347,6 +346,11 @@ def _leave(link: Link, after: Task | None, source: Path) -> str:
     if not kept:
         sentence = _("Stage {number} leaves the body of its model; its head, for {task}, is dropped.")
     return sentence.format(number=link.number, task=link.task)
+
+
+def _alike(task: Task, after: Task | None) -> bool:
+    """Whether the head of a task is that of the one after it: of one kind and for the same labels."""
+    return after is not None and (after.head, after.config()) == (task.head, task.config())
 
 
 @contextmanager
