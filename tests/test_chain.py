@@ -126,6 +126,7 @@ def test_a_chain_is_runs_in_a_row(afina_: Command, tmp_path: Path) -> None:
         assert "1. adapt (text.txt); 2. finetune sentence_pair (pairs.csv)" in text
         assert "No text that it was chosen by" in text
 
+    assert afina_("finetune", "chain.toml", "--overwrite", "--dry-run").code == 0
     again = afina_("finetune", "runs/toy/run.toml", "--json")
     assert again.code == 0, again.err
     assert again.json["run"] == "runs/toy-2" and toy.weights(tmp_path / "runs/toy-2") == toy.weights(run)

@@ -102,8 +102,14 @@ class _Chain:
         from afina.verbs.adapt import adapt
         from afina.verbs.finetune import finetune
 
-        begins = {} if link.begun else {"seed": self.run.verb.seed, "model": model}
-        passing = self.run.common.model_dump() | {"output_dir": link.run, "resume": link.begun}
+        verb = self.run.verb
+        begins = {} if link.begun else {"seed": verb.seed, "model": model}
+        place = {
+            "output_dir": link.run,
+            "resume": link.begun,
+            "overwrite": verb.overwrite and not verb.resume,
+        }
+        passing = self.run.common.model_dump() | place
         settings = begins | link.own | passing | how
         with _numbered(link):
             if link.verb == "adapt":
