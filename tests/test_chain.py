@@ -175,7 +175,7 @@ def test_rows_that_are_scored_on_are_learnt_in_no_stage(afina_: Command, tmp_pat
     judged = finetune.rows_of("toy.csv", finetune.choose({}, finetune.Finetune)).judging
     assert len(judged) == 12
     (tmp_path / "field.txt").write_text(
-        "\n\n".join([f"Texto {i}.\n{judged[0]['text'].upper()}" for i in range(20)]), "utf-8"
+        "\n\n".join([f"Texto {i}. {judged[0]['text'].upper()}" for i in range(20)]), "utf-8"
     )
     pairs = [(text, f"otro {i}", "ab"[i % 2]) for i, (text, _label) in enumerate(toy.ROWS)]
     toy.table(tmp_path / "leaky.csv", pairs, ("premise", "hypothesis", "label"))
@@ -204,6 +204,7 @@ def test_what_counts_as_the_same_row() -> None:
     assert "el  PERRO." in unseen and ("Un gato.", "El perro.") in unseen
     assert ("Otro.", "¿Qué es?") in unseen and "Otro." in unseen
     assert ("¿Qué es?", "Un tercero.") not in unseen  # the same question about another text
+    assert "El perro ." in unseen  # as words of CoNLL are put together
     assert "El perro. Un gato." not in unseen and "" not in unseen and () not in unseen
     assert ((("user", "El perro."),)) in unseen
     assert unseen.kept(["El perro.", "Un gato."]) == ["Un gato."]

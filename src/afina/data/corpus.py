@@ -97,8 +97,8 @@ class Corpus:
     ) -> Corpus:
         """Encode text files into ``folder``, or open it where the same files and tokenizer made it.
 
-        Where a training has `begun` with what the folder holds, other files are an InputError. Documents and
-        paragraphs that are rows of `unseen` are left out; `facts["unseen"]` says how many paragraphs that were.
+        Where a training has `begun` with what the folder holds, other files are an InputError. Documents,
+        paragraphs and sentences that are rows of `unseen` are left out; `facts["unseen"]` says how many those were.
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
@@ -309,7 +309,7 @@ def _table_texts(file: Path) -> Iterator[str]:
 
 
 class _Read:
-    """The documents of files without what must stay `unseen`, and how many paragraphs that were."""
+    """The documents of files without what must stay `unseen`, and how many paragraphs and sentences that were."""
 
     def __init__(self, files: Iterable[Path], unseen: Unseen | None) -> None:
         self.files, self.unseen, self.left_out = files, unseen, 0
@@ -328,6 +328,9 @@ def _sentences(read: _Read) -> Iterator[tuple[str, bool]]:
         first = True
         for paragraph in paragraphs:
             for sentence in split_sentences(paragraph):
+                if read.unseen and sentence in read.unseen:
+                    read.left_out += 1
+                    continue
                 yield sentence, first
                 first = False
 

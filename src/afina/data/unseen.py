@@ -51,7 +51,7 @@ class Unseen:
 def _texts(key: Any) -> Texts:
     """Return the different texts of a key."""
     if isinstance(key, str):
-        text = " ".join(key.casefold().split())
+        text = "".join(key.casefold().split())  # words of CoNLL have blanks before a full stop
         return frozenset((text,)) if text else frozenset()
     if not isinstance(key, Collection):
         return frozenset()

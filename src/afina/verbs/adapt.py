@@ -60,7 +60,7 @@ def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> 
     words, a decoder the next one. Says before it trains whether the text is like `task_data`, and at the end what has
     been forgotten: the loss on neutral text. Raises InputError before anything is written where a file or a setting is
     wrong, and Interrupted when stopped; `resume=True` goes on. With `dry_run=True` nothing is trained or written, and
-    what only training can tell is None. Paragraphs and documents that are `unseen`, rows that a later training will be
+    what only training can tell is None. Paragraphs and sentences that are `unseen`, rows that a later training will be
     scored on, are not learnt.
     """
     begin(settings)
@@ -171,7 +171,9 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     left_out = sum(part[0].facts.get("unseen", 0) for part in (train, *([replay] if replay else [])))
     if left_out:
         say(
-            _("Paragraphs that the run will be scored on, left out here: {count}.").format(count=left_out),
+            _("Paragraphs and sentences that the run will be scored on, left out here: {count}.").format(
+                count=left_out
+            ),
             common.quiet or not main,
         )
     if main:
