@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from afina.cli import VERBS
 from afina.messages import _, language, use_language
 from afina.names import find, known
-from afina.settings import Common, Settings, Training, flag, knobs
+from afina.settings import Common, Settings, Training, flag, is_flag, knobs
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "es")
@@ -26,7 +26,7 @@ WORDS = {
         "title": "Settings",
         "about": (
             "Every setting is a flag of the command line (`--learning-rate 1e-4`), a name in `run.toml` "
-            "(`learning_rate = 1e-4`) and a keyword in Python (`learning_rate=1e-4`). A name that does not exist "
+            "(`learning_rate = 1e-4`) and a keyword in Python (`learning_rate=1e-4`); what stands in `[[ ]]` is no flag. A name that does not exist "
             "or a value out of range is an error with one clear sentence, before anything is read or written."
         ),
         "columns": "| flag | value | default | what it does |",
@@ -43,6 +43,7 @@ WORDS = {
         "whole": "whole number",
         "number": "number",
         "text": "text",
+        "tables": "tables",
         "off": "off",
         "on": "on",
     },
@@ -51,7 +52,7 @@ WORDS = {
         "title": "Ajustes",
         "about": (
             "Cada ajuste es una opción de la línea de comandos (`--learning-rate 1e-4`), un nombre en `run.toml` "
-            "(`learning_rate = 1e-4`) y un argumento en Python (`learning_rate=1e-4`). Un nombre que no existe o un "
+            "(`learning_rate = 1e-4`) y un argumento en Python (`learning_rate=1e-4`); lo que va en `[[ ]]` no es una opción. Un nombre que no existe o un "
             "valor fuera de rango es un error con una frase clara, antes de leer o escribir nada."
         ),
         "columns": "| opción | valor | por defecto | qué hace |",
@@ -68,6 +69,7 @@ WORDS = {
         "whole": "número entero",
         "number": "número",
         "text": "texto",
+        "tables": "tablas",
         "off": "no",
         "on": "sí",
     },
@@ -114,7 +116,7 @@ def _table(fields: dict[str, FieldInfo], words: dict[str, str]) -> str:
 
 
 def _cells(name: str, field: FieldInfo, words: dict[str, str]) -> list[str]:
-    spelling = f"`{flag(name)}`"
+    spelling = f"`{flag(name)}`" if is_flag(field) else f"`[[{name}]]`"
     if field.annotation is bool and field.default:
         spelling += f" `--no-{name.replace('_', '-')}`"
     default = field.default
@@ -136,6 +138,8 @@ def _value(name: str, field: FieldInfo, words: dict[str, str]) -> str:
         kinds = list(known(f"{name}s"))
     if bool in kinds:
         return ""
+    if not is_flag(field):
+        return words["tables"]
     if all(isinstance(kind, str) for kind in kinds):
         return ", ".join(f"`{choice}`" for choice in kinds)
     told = words["number" if float in kinds else "whole" if int in kinds else "text"]

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from afina.errors import AfinaError
 from afina.messages import FOLDER, N_, _, language, use_language
 from afina.names import find, known, unknown
-from afina.settings import Common, flag, knobs
+from afina.settings import Common, flag, is_flag, knobs
 
 # A verb's sentence, its arguments as the help shows them (`*`: any number), and what adds knobs.
 VERBS: dict[str, tuple[str, list[str], tuple[str, ...]]] = {
@@ -96,7 +96,11 @@ def _command(verb: str, sentence: str, arguments: list[str], owners: tuple[str, 
         )
         for i, name in enumerate(arguments)
     ]
-    params += [_option(name, field, name not in unlike) for name, field in (fields | knobs(Common)).items()]
+    params += [
+        _option(name, field, name not in unlike)
+        for name, field in (fields | knobs(Common)).items()
+        if is_flag(field)
+    ]
     params.append(
         click.Option(["--json", "as_json"], is_flag=True, help=_("Print one JSON object on one line."))
     )

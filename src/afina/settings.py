@@ -40,18 +40,30 @@ class Settings(BaseModel):
         return type(self).of({name: getattr(self, name) for name in knobs(type(self))})
 
 
-def setting(default: Any, sentence: str, *, found: bool = False, **limits: Any) -> Any:
+def setting(default: Any, sentence: str, *, found: bool = False, in_file: bool = False, **limits: Any) -> Any:
     """Declare a setting: its default, the sentence that says what it does, its limits.
 
-    `found` marks a value that is learnt from the data and saved with the model: it is no flag.
+    `found` marks a value that is learnt from the data and saved with the model: it is no flag. `in_file` marks one
+    that is more than a flag can say, and is written in a file or given from Python.
     """
-    return Field(default, description=sentence, json_schema_extra={"found": found}, **limits)
+    return Field(
+        default, description=sentence, json_schema_extra={"found": found, "in_file": in_file}, **limits
+    )
 
 
 def is_found(field: FieldInfo) -> bool:
     """Whether the field is learnt from the data and so no flag."""
+    return _marked(field, "found")
+
+
+def is_flag(field: FieldInfo) -> bool:
+    """Whether the field can be set on the command line."""
+    return not (_marked(field, "found") or _marked(field, "in_file"))
+
+
+def _marked(field: FieldInfo, mark: str) -> bool:
     extra = field.json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("found"))
+    return isinstance(extra, dict) and bool(extra.get(mark))
 
 
 def knobs(cls: type[Settings]) -> dict[str, FieldInfo]:
@@ -112,6 +124,7 @@ _WANTED = {
     "string_type": N_("a text"),
     "string_too_short": N_("a text that is not empty"),
     "list_type": N_("a list"),
+    "dict_type": N_("tables of settings"),
     "greater_than": N_("greater than {gt:.16g}"),
     "greater_than_equal": N_("at least {ge:.16g}"),
     "less_than": N_("less than {lt:.16g}"),

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
 
@@ -92,10 +93,12 @@ class Corpus:
         folder: Path | str,
         *,
         begun: bool = False,
+        unseen: Unseen | None = None,
     ) -> Corpus:
         """Encode text files into ``folder``, or open it where the same files and tokenizer made it.
 
-        Where a training has `begun` with what the folder holds, other files are an InputError.
+        Where a training has `begun` with what the folder holds, other files are an InputError. Documents,
+        paragraphs and sentences that are rows of `unseen` are left out; `facts["unseen"]` says how many those were.
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
@@ -114,7 +117,7 @@ class Corpus:
             "version": VERSION,
             "files": [_fingerprint(file) for file in files],
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
-        }
+        } | ({"unseen": unseen.fingerprint} if unseen else {})
         facts = _facts(folder)
         if facts is not None and facts["made_of"] == made_of:
             return cls(folder, facts)
@@ -136,7 +139,7 @@ class Corpus:
         partial = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        facts = {"made_of": made_of, **_encode(files, backend, partial)}
+        facts = {"made_of": made_of, **_encode(files, backend, partial, unseen)}
         (partial / "corpus.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -305,15 +308,31 @@ def _table_texts(file: Path) -> Iterator[str]:
         yield " ".join(row[column]) if words else text_of(row.get(column)) or ""
 
 
-def _sentences(files: Iterable[Path]) -> Iterator[tuple[str, bool]]:
+class _Read:
+    """The documents of files without what must stay `unseen`, and how many paragraphs and sentences that were."""
+
+    def __init__(self, files: Iterable[Path], unseen: Unseen | None) -> None:
+        self.files, self.unseen, self.left_out = files, unseen, 0
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for file in self.files:
+            for paragraphs in documents(file):
+                kept = self.unseen.kept(paragraphs) if self.unseen else paragraphs
+                self.left_out += len(paragraphs) - len(kept)
+                yield kept
+
+
+def _sentences(read: _Read) -> Iterator[tuple[str, bool]]:
     """Each sentence of each document, with whether it is the document's first."""
-    for file in files:
-        for paragraphs in documents(file):
-            first = True
-            for paragraph in paragraphs:
-                for sentence in split_sentences(paragraph):
-                    yield sentence, first
-                    first = False
+    for paragraphs in read:
+        first = True
+        for paragraph in paragraphs:
+            for sentence in split_sentences(paragraph):
+                if read.unseen and sentence in read.unseen:
+                    read.left_out += 1
+                    continue
+                yield sentence, first
+                first = False
 
 
 def _batches(sentences: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
@@ -336,8 +355,9 @@ def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     return backend
 
 
-def _encode(files: list[Path], backend: Tokenizer, folder: Path) -> dict[str, Any]:
+def _encode(files: list[Path], backend: Tokenizer, folder: Path, unseen: Unseen | None) -> dict[str, Any]:
     """Write the three arrays and return their type and counts."""
+    read = _Read(files, unseen)
     dtype = np.dtype(np.uint16 if backend.get_vocab_size() <= 1 << 16 else np.uint32)
     tokens = sentences = documents = 0
     with (
@@ -348,7 +368,7 @@ def _encode(files: list[Path], backend: Tokenizer, folder: Path) -> dict[str, An
         sentence_file.write(np.int64(0).tobytes())
         document_file.write(np.int64(0).tobytes())
         begun = 0  # first sentence of the document being read
-        for batch in _batches(_sentences(files)):
+        for batch in _batches(_sentences(read)):
             encodings = backend.encode_batch_fast([text for text, _first in batch], add_special_tokens=False)
             ids, sentence_ends, document_ends = array("I"), array("q"), array("q")
             for encoding, (_text, first) in zip(encodings, batch, strict=True):
@@ -371,4 +391,5 @@ def _encode(files: list[Path], backend: Tokenizer, folder: Path) -> dict[str, An
         raise InputError(
             _("No words were found in {files}.").format(files=", ".join(str(file) for file in files))
         )
-    return {"dtype": dtype.name, "tokens": tokens, "sentences": sentences, "documents": documents}
+    counts = {"tokens": tokens, "sentences": sentences, "documents": documents}
+    return {"dtype": dtype.name, **counts, **({"unseen": read.left_out} if unseen else {})}

@@ -67,6 +67,8 @@ def _base_model(record: Record) -> str | None:
     """Return the model's name where it is one: a folder on this machine or fresh weights have none."""
     model = record.model
     fresh: Any = record.settings.get("random_weights")
+    if record.get("stages") and not _whole(record):
+        return None  # what lies below it is what the stages have left
     if fresh or not model or not HUB_NAME.fullmatch(model) or Path(model).exists():
         return None
     return model

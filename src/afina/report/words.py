@@ -358,6 +358,29 @@ def summary(record: Record) -> list[str]:
     return sentences
 
 
+def stages(record: Record) -> list[str]:
+    """Say what the model learnt in the stages before the run, and whether rows it is scored on were among that."""
+    found = record.get("stages") or []
+    if not found:
+        return []
+    each = [
+        f"{place}. {stage['verb']}"
+        + (f" {stage['task']}" if stage.get("task") else "")
+        + f" ({', '.join(stage['texts']) if 'texts' in stage else stage['data']})"
+        for place, stage in enumerate(found, 1)
+    ]
+    left_out = sum(stage["left_out"] or 0 for stage in found)
+    sentence = _("No text that it was chosen by or is scored on was among that.")
+    if left_out:
+        sentence = _("Texts that it was chosen by or is scored on were left out of that: {count}.")
+    return [
+        _("Before, it learnt in stages, each from the model that the one before had left: {stages}.").format(
+            stages="; ".join(each)
+        ),
+        sentence.format(count=number(left_out)),
+    ]
+
+
 def ranked(record: Record) -> list[tuple[str, dict[str, Any]]]:
     """Return the labels with their figures, the lowest F1 first."""
     classes = record.details.get("per_class") or {}

@@ -60,6 +60,7 @@ def summary(prepared: Prepared, length: dict[str, Any]) -> dict[str, Any]:
             role: columns[0] if len(columns) == 1 else list(columns)
             for role, columns in task.columns().items()
         },
+        "left_out": prepared.left_out,
         "notes": notes,
         "length": length,
     }

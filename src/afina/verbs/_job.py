@@ -64,12 +64,31 @@ def _as_begun(
 def unchanged(run: Path, begun: Mapping[str, Any], told: Mapping[str, Any]) -> None:
     """Raise InputError where a setting that is told now is not the one that the run began with."""
     for name, value in told.items():
-        if name not in PASSING and begun.get(name) != value:
+        if name == "stage":
+            _unchanged_stages(run, begun.get(name) or [], value or [])
+        elif name not in PASSING and begun.get(name) != value:
             raise InputError(
                 _(
                     "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
                 ).format(run=run, flag=flag(name), old=begun.get(name), new=value)
             )
+
+
+def _unchanged_stages(run: Path, begun: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
+    old, new = ([str(stage.get("verb")) for stage in stages] for stages in (begun, told))
+    if old != new:
+        raise InputError(
+            _("The run in {run} began with the stages {old}, not {new}. Start anew.").format(
+                run=run, old=", ".join(old) or "–", new=", ".join(new) or "–"
+            )
+        )
+    for number, (before, now) in enumerate(zip(begun, told, strict=True), 1):
+        try:
+            unchanged(run, before, now)
+        except InputError as error:
+            raise InputError(
+                _("Stage {number} ({verb}): {error}").format(number=number, verb=now["verb"], error=error)
+            ) from None
 
 
 def passing(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from afina.core import Row, Splits, Table, Task
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
 from afina.settings import Settings, flag
@@ -17,11 +18,22 @@ GROUP = "group"  # the field of a cleaned row that holds its value in the column
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task that knows its columns and labels, and the rows it is about."""
+    """A task that knows its columns and labels, and the rows it is about; `left_out` are those that stay unseen."""
 
     task: Task
     splits: Splits
     notes: list[str]
+    left_out: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """What names the rows and how they are divided."""
+        return self.splits.fingerprint
+
+    @property
+    def judging(self) -> list[Row]:
+        """The rows that a model is chosen by and scored on."""
+        return [*self.splits.validation, *self.splits.test]
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,11 @@ class Folded:
 
         return fingerprint(*(part.splits.test for part in self.parts))
 
+    @property
+    def judging(self) -> list[Row]:
+        """The rows that a model is scored on: all, each once."""
+        return self.rows
+
     def in_order(self, by_fold: Sequence[Sequence[Any]]) -> list[Any]:
         """Return what there is of each row of each fold in the order of `rows`."""
         each = [iter(values) for values in by_fold]
@@ -53,10 +70,12 @@ class Folded:
 def prepare(
     task: Task, data: str, validation: str | None, test: str | None,
     *, seed: int, offline: bool = False, group_by: str | None = None, folds: int = 0, fold: int | None = None,
+    unseen: Unseen | None = None,
 ) -> Prepared:  # fmt: skip
     """Read, choose columns, clean, split and check; InputError before anything is loaded or written.
 
     Rows with the same value in the column `group_by` lie on one side. Of `folds` the test part is the one `fold`.
+    Rows that are `unseen` are left out of every part.
     """
     from afina.data.split import split
 
@@ -64,13 +83,19 @@ def prepare(
         folded = prepare_folds(task, data, folds, seed=seed, offline=offline, group_by=group_by)
         mine = folded.parts[fold]
         return Prepared(mine.task, mine.splits, folded.notes + mine.notes)
-    task, (train, *others), notes, lost = _gather(task, data, validation, test, group_by, offline=offline)
+    task, parts, notes, lost = _gather(task, data, validation, test, group_by, offline=offline)
+    left_out = 0
+    if unseen and (left_out := _leave_out(unseen, task, parts)):
+        sentence = _("Rows that the run will be scored on, left out here: {count}.").format(count=left_out)
+        notes, lost = [*notes, sentence], [*lost, sentence]
+    train, *others = parts
     try:
         splits = split(train or [], others[0], others[1], **_rules(task, group_by), seed=seed)
     except InputError as error:  # too few rows, perhaps because of those that could not be used
         raise InputError(" ".join([str(error), *lost])) from None
     task.check(splits)
-    return Prepared(task.learn(splits.train), splits, notes + list(splits.notes) + task.warn(splits))
+    notes += list(splits.notes) + task.warn(splits)
+    return Prepared(task.learn(splits.train), splits, notes, left_out)
 
 
 def prepare_folds(
@@ -145,6 +170,16 @@ def _gather(
         if file is not None and not part:
             raise InputError(" ".join([nothing_usable(task, file), *lost]))
     return task, cleaned, notes + lost, lost
+
+
+def _leave_out(unseen: Unseen, task: Task, parts: list[list[Row] | None]) -> int:
+    """Take the rows that are `unseen` out of the parts, in place, and return how many those were."""
+    count = 0
+    for place, part in enumerate(parts):
+        if part is not None:
+            parts[place] = kept = [row for row in part if task.key(row) not in unseen]
+            count += len(part) - len(kept)
+    return count
 
 
 def _rules(task: Task, group_by: str | None) -> dict[str, Any]:

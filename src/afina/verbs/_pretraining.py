@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.core import Batch
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
 from afina.verbs import _hours
@@ -165,11 +166,16 @@ def kept(tokenizer: Any, folder: Path) -> Any:
     return read_tokenizer(folder)
 
 
-def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[Part, Part]:
-    """Return the text to learn from and the held-out text; without a file of its own, 1 % of the documents, ten if it can be."""
+def corpora(
+    texts: list[Path], chosen: Any, tokenizer: Any, run: Path, unseen: Unseen | None = None
+) -> tuple[Part, Part]:
+    """Return the text to learn from, without what is `unseen`, and the held-out text.
+
+    Without a file of its own the latter is 1 % of the documents, ten if it can be.
+    """
     import numpy as np
 
-    train, _all = encoded(texts, tokenizer, run / "corpus", begun=chosen.resume)
+    train, _all = encoded(texts, tokenizer, run / "corpus", begun=chosen.resume, unseen=unseen)
     if chosen.validation:
         held_out = encoded([Path(chosen.validation)], tokenizer, run / "held_out", begun=chosen.resume)
         return (train, None), held_out
@@ -186,8 +192,10 @@ def corpora(texts: list[Path], chosen: Any, tokenizer: Any, run: Path) -> tuple[
     return (train, ~held), (train, held)
 
 
-def encoded(texts: list[Path], tokenizer: Any, folder: Path, *, begun: bool) -> Part:
-    """Return the whole of the texts, encoded into `folder`.
+def encoded(
+    texts: list[Path], tokenizer: Any, folder: Path, *, begun: bool, unseen: Unseen | None = None
+) -> Part:
+    """Return the whole of the texts but what is `unseen`, encoded into `folder`.
 
     InputError where that cannot be written, or holds another text than the run has `begun` with.
     """
@@ -195,7 +203,7 @@ def encoded(texts: list[Path], tokenizer: Any, folder: Path, *, begun: bool) -> 
     from afina.train.atomic import cannot_write
 
     try:
-        return Corpus.build(texts, tokenizer, folder, begun=begun), None
+        return Corpus.build(texts, tokenizer, folder, begun=begun, unseen=unseen), None
     except OSError as error:
         raise cannot_write(folder, error) from None
 

@@ -86,7 +86,7 @@ def _line(group: Sequence[Done]) -> Line:
         "trained_weights": results[0]["trained_weights"] if results else None,
         "saved_mb": typical([each["saved_mb"] for each in measured]),
         "peak_memory_mb": max((each["peak_memory_mb"] for each in results), default=None),
-        "train_seconds": typical([each["seconds"]["train"] for each in results]),
+        "train_seconds": typical([_train_seconds(each) for each in results]),
         "latency_ms": typical([each["latency_ms"] for each in measured]),
         "ece": None,
         "change": _change(group),
@@ -94,6 +94,12 @@ def _line(group: Sequence[Done]) -> Line:
         "notes": list(dict.fromkeys(note for each in measured for note in each.get("notes", []))),
         "error": errors[0] if errors else None,
     }
+
+
+def _train_seconds(result: Mapping[str, Any]) -> float | None:
+    """Return how long a run has trained, with its stages before."""
+    runs = [result, *result.get("stages", [])]
+    return None if result["seconds"]["train"] is None else sum(each["seconds"]["train"] for each in runs)
 
 
 def _change(group: Sequence[Done]) -> str:

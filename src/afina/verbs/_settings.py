@@ -89,8 +89,12 @@ def from_file(
     Raises InputError, which names the file, where `check` refuses the settings in it.
     """
     from afina.train.run import read_settings
+    from afina.verbs._chain import lifted
 
-    held = read_settings(file)
+    try:
+        held = lifted(read_settings(file))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     recorded = held.pop("recorded", {})
     own = {name: value for name, value in held.items() if name != "data"}
     held |= settings

@@ -53,6 +53,8 @@ def main(folder: Path) -> int:
 def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, Any]]:
     """Return the trained model, and what its training has cost."""
     from afina.models.find import find
+    from afina.report import words
+    from afina.report.record import Record
     from afina.train.folder import is_run
     from afina.verbs._forgetting import forgetting
     from afina.verbs.finetune import finetune
@@ -60,10 +62,14 @@ def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, A
     settings = asked["settings"]
     run = finetune(asked["data"], **settings, output_dir=folder, resume=is_run(folder))
     assert run is not None
-    files = (file for file in (folder / "best").rglob("*") if file.is_file())
+    places = [folder / "best"]
+    if "stage" in settings and not run.bundle.method.whole and run.bundle.base:
+        places.append(Path(run.bundle.base.model))  # nobody else has it
+    files = (file for place in places for file in place.rglob("*") if file.is_file())
     costs: dict[str, Any] = {
         "saved_mb": round(sum(file.stat().st_size for file in files) / 1e6, 2),
         "forgetting": None,
+        "notes": [f"{asked['model']}: {sentence}" for sentence in words.stages(Record.of(folder))],
     }
     if not settings.get("random_weights"):  # which has nothing to forget
         neutral = json.loads((folder.parent / NEUTRAL).read_text(encoding="utf-8"))

@@ -117,8 +117,8 @@ def _process(each: Trial, data: str, alike: dict[str, Any], place: Path, threads
     from afina.train.folder import write_json
 
     place.mkdir(parents=True, exist_ok=True)
-    settings = alike | each.settings | {"model": each.model, "seed": each.seed}
-    write_json(place / ASKED, {"data": data, "settings": settings})
+    settings = alike | {"model": each.model, "seed": each.seed} | each.settings
+    write_json(place / ASKED, {"data": data, "model": each.model, "settings": settings})
     ended = subprocess.run(
         [sys.executable, "-m", "afina.verbs._trial", str(place)],
         env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(threads)},

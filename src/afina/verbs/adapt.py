@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from afina.core import Method
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
@@ -52,14 +53,15 @@ class Adapt(Reading):
     )
 
 
-def adapt(*texts: str | Path, **settings: Any) -> dict[str, Any]:
+def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> dict[str, Any]:
     """Train the language model `model` on with text files, and return what INTERFACE names.
 
     `texts` are files with a blank line between documents, JSONL, Parquet, or tables of rows; an encoder guesses hidden
     words, a decoder the next one. Says before it trains whether the text is like `task_data`, and at the end what has
     been forgotten: the loss on neutral text. Raises InputError before anything is written where a file or a setting is
     wrong, and Interrupted when stopped; `resume=True` goes on. With `dry_run=True` nothing is trained or written, and
-    what only training can tell is None.
+    what only training can tell is None. Paragraphs and sentences that are `unseen`, rows that a later training will be
+    scored on, are not learnt.
     """
     begin(settings)
     files = [str(text) for text in texts]
@@ -68,7 +70,7 @@ def adapt(*texts: str | Path, **settings: Any) -> dict[str, Any]:
             files, settings, ("model", "method"), lambda given: _chosen(given)[0].flat()
         )
     chosen, source = _chosen(settings)
-    return _run([Path(text) for text in files], chosen, source)
+    return _run([Path(text) for text in files], chosen, source, unseen)
 
 
 def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
@@ -91,7 +93,7 @@ def _pre_trained(config: dict[str, Any]) -> bool:
     return any(kind.endswith("ForPreTraining") for kind in config.get("architectures") or ())
 
 
-def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
+def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None) -> dict[str, Any]:
     from contextlib import nullcontext
 
     from afina.models.vocabulary import broken_words, check, extended, grow
@@ -148,9 +150,11 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
                 check(tokenizer, words, source)
             elif verb.add_tokens:
                 tokenizer = read_tokenizer(run / "tokenizer")
-            train, held = parts.corpora(texts, verb, tokenizer, run)
+            train, held = parts.corpora(texts, verb, tokenizer, run, unseen)
             replay = (
-                parts.encoded([Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume)
+                parts.encoded(
+                    [Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume, unseen=unseen
+                )
                 if verb.replay
                 else None
             )
@@ -164,6 +168,14 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
                 tokens=verb.max_tokens,
                 replay=replay,
             )
+    left_out = sum(part[0].facts.get("unseen", 0) for part in (train, *([replay] if replay else [])))
+    if left_out:
+        say(
+            _("Paragraphs and sentences that the run will be scored on, left out here: {count}.").format(
+                count=left_out
+            ),
+            common.quiet or not main,
+        )
     if main:
         parts.write(texts, run, chosen._replace(verb=verb).flat())
     head = _head(task, source)
@@ -191,6 +203,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path) -> dict[str, Any]:
         "forgetting": forgetting(best, Full(), source, texts_apart, known),
         "domain": near and near._asdict(),
         "added_tokens": len(tokenizer) - len(shorter),
+        "left_out": left_out,
     }
     if main:
         folder.write_json(run / "scores.json", result)
@@ -225,19 +238,8 @@ def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
 
 def _check_method(verb: Adapt, own: "Bundle", method: Method) -> None:
     """Raise InputError where the method leaves no model that a fine-tuning could begin with."""
-    from afina.models.parts import inside
-
     try:
-        model: Any = method.modify(own.model, own.tokenizer)
-        words = model.get_input_embeddings().weight
-        name = next(name for name, weight in model.named_parameters() if weight is words)
-        stages = method.stages(model)
-        learnt = any(stage.trainable is None or name in stage.trainable for stage in stages)
-        body = any(
-            stage.trainable is None or any(inside(model, each) for each in stage.trainable)
-            for stage in stages
-        )
-        method.merge(model)
+        body, learnt = reach(own.model, own.tokenizer, method)
     except InputError as error:
         raise InputError(
             _(
@@ -259,6 +261,25 @@ def _check_method(verb: Adapt, own: "Bundle", method: Method) -> None:
                 "--method full with --add-tokens."
             ).format(method=verb.method)
         )
+
+
+def reach(base: Any, tokenizer: Any, method: Method) -> tuple[bool, bool]:
+    """Return whether the method trains anything in the body of a model, and its word vectors.
+
+    Raises InputError where what it adds cannot be merged. The model is changed in place.
+    """
+    from afina.models.parts import inside
+
+    model: Any = method.modify(base, tokenizer)
+    words = model.get_input_embeddings().weight
+    name = next(name for name, weight in model.named_parameters() if weight is words)
+    stages = method.stages(model)
+    learnt = any(stage.trainable is None or name in stage.trainable for stage in stages)
+    body = any(
+        stage.trainable is None or any(inside(model, each) for each in stage.trainable) for stage in stages
+    )
+    method.merge(model)
+    return body, learnt
 
 
 def _passes(corpus: Any, verb: Adapt) -> int:

@@ -15,7 +15,7 @@ from afina.models.find import find as find_model
 from afina.models.find import writes
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _folds, _forgetting, _ranking, _trials
+from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
 from afina.verbs._settings import begin, from_file, model_for, preset_rate
@@ -31,7 +31,11 @@ class Compare(Training):
     task: str = setting("classification", N_("What is learnt."))
     methods: str = setting("all", N_("Methods to compare, with commas and no blanks, or all."))
     models: str | None = setting(
-        None, N_("Models to compare, with commas and no blanks (default: the task's embedded one).")
+        None,
+        N_(
+            "Models to compare, with commas and no blanks (default: the task's embedded one); a file with stages stands for "
+            "the model that they leave."
+        ),
     )
     seeds: int = setting(3, N_("Runs of each method, each with a seed of its own."), ge=1, le=100)
     tune: Literal["none", "small"] = setting(
@@ -74,7 +78,10 @@ MAY_CHANGE = {"budget", "workers", "max_memory", "max_size", "max_latency"}  # w
 
 
 class Chosen(NamedTuple):
-    """The settings, checked: the knobs of each method, what every run is told alike, all knobs that were set."""
+    """The settings, checked: the knobs of each method, what every run is told alike, all knobs that were set.
+
+    `models` are the folders of the models by name; of a file with stages, that which its `chains` begin from.
+    """
 
     common: Common
     verb: Compare
@@ -83,6 +90,7 @@ class Chosen(NamedTuple):
     models: dict[str, Path]
     alike: dict[str, Any]
     knobs: dict[str, Any]
+    chains: dict[str, dict[str, Any]]
 
     def flat(self) -> dict[str, Any]:
         """Return the settings under their flat names, as `compare.toml` holds them."""
@@ -92,6 +100,16 @@ class Chosen(NamedTuple):
     def folds(self) -> list[int | None]:
         """The folds that are trained, None in place of one where there are none."""
         return [*range(self.verb.folds)] or [None]
+
+    def begins(self, model: str) -> str:
+        """Return the model that runs begin from under this name."""
+        return str(self.chains[model]["model"] if model in self.chains else model)
+
+    def ways(self, task: Task, model: str) -> dict[str, dict[str, Any]]:
+        """Return what is trained on a model, or asked, with the settings of its own: methods and baselines."""
+        if chain := self.chains.get(model):
+            return {method: own | chain for method, own in self.methods.items()}
+        return self.methods | _baselines(task, self.models[model])
 
     @property
     def several(self) -> bool:
@@ -143,15 +161,18 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     until = began + seconds(verb.budget) if verb.budget else None
     scored = _scored(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
+    for name, chain in chosen.chains.items():
+        _try(data, chosen, name, chain, place / RUNS)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
     facts = machine.recorded() | {
         "rows": scored.fingerprint,
         "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
+        **({"chains": chosen.chains} if chosen.chains else {}),
     }
     write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, scored.by_fold)
-    before = {name: _before(source, texts) for name, source in chosen.models.items()}
+    before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
     tell = partial(say, quiet=quiet)
     for sentence in [*scored.notes, *(_cost(chosen) if verb.folds else [])]:
@@ -169,7 +190,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             )
             for i in range(verb.seeds)  # seed by seed: a budget that ends early leaves every method its share
             for model in chosen.models
-            for method, own in {**chosen.methods, **_baselines(scored.task, chosen.models[model])}.items()
+            for method, own in chosen.ways(scored.task, model).items()
             for fold in chosen.folds
         ]
     )  # fmt: skip
@@ -212,7 +233,14 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
     verb = Compare.of(own)
     _folds.refuse(verb)
     verb = verb.replace(models=model_for(verb.task, verb.models))
-    models = {name: find_model(name, offline=bool(common.get("offline"))) for name in verb.models.split(",")}
+    wanted = verb.models.split(",")
+    chains = {name: _stages(name, verb.task) for name in wanted if name.endswith(".toml")}
+    models = {
+        name: find_model(
+            chains[name]["model"] if name in chains else name, offline=bool(common.get("offline"))
+        )
+        for name in wanted
+    }
     alike = (
         {name: own[name] for name in Training.model_fields if name in own}
         | {"task": verb.task, "validation": verb.validation, "test": verb.test, "split_seed": verb.seed}
@@ -229,7 +257,24 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
         models,
         alike,
         {name: value for values in (task_knobs, *method_knobs) for name, value in values.items()},
+        chains,
     )
+
+
+def _stages(file: str, task: str) -> dict[str, Any]:
+    """Return the stages in a file, and the model that they begin from."""
+    chain = _chain.read(Path(file))
+    return chain | {"model": model_for(task, chain["model"])}
+
+
+def _try(data: str, chosen: Chosen, name: str, chain: Mapping[str, Any], runs: Path) -> None:
+    """Raise InputError where a chain could not be trained, before anything is."""
+    from afina.verbs.finetune import finetune
+
+    try:
+        finetune(data, **chosen.alike, **chain, output_dir=runs / "tried", dry_run=True)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _before(source: Path, texts: _forgetting.Neutral) -> dict[str, float] | None:
@@ -272,9 +317,7 @@ def _scored(data: str, chosen: Chosen) -> Scored:
 
 def _cost(chosen: Chosen) -> list[str]:
     """Say how many runs the folds make of it."""
-    ways = sum(
-        len(chosen.methods) + len(_baselines(chosen.task, source)) for source in chosen.models.values()
-    )
+    ways = sum(len(chosen.ways(chosen.task, model)) for model in chosen.models)
     folds = chosen.verb.folds
     runs = ways * chosen.verb.seeds * folds
     if chosen.verb.tune == "small":
@@ -293,7 +336,13 @@ def _place(output_dir: str | None, data: str) -> Path:
 
 def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return data and settings as the comparison began; only its limits may be others now."""
-    begun_data, begun, _recorded = from_file(place / FILE, {}, choose)
+    begun_data, begun, recorded = from_file(place / FILE, {}, choose)
+    if choose(begun).chains != recorded.get("chains", {}):
+        raise InputError(
+            _("The stages are not those that the comparison in {run} began with. Start anew.").format(
+                run=place
+            )
+        )
     told = {
         name: value
         for name, value in choose({"task": begun["task"], "models": begun["models"]} | settings)
@@ -324,7 +373,8 @@ def _tune(
             preset = preset_rate(chosen.task, find("methods", method).of(own), width)
             wanted += [
                 _trials.trial(
-                    method, model, chosen.verb.seed, own | {"learning_rate": factor * preset},
+                    method, model, chosen.verb.seed,
+                    own | chosen.chains.get(model, {}) | {"learning_rate": factor * preset},
                     several=chosen.several, mark=f"rate-{factor:g}", fold=fold,
                 )
                 for factor in _trials.FACTORS

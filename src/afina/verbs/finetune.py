@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import Training, setting
+from afina.verbs import _chain
 from afina.verbs._describe import (
     check_learnable,
     evaluation,
@@ -69,6 +71,14 @@ class Finetune(Training):
         False, N_("Print which tokens of the first training rows are learnt: each in ⟦ ⟧.")
     )
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
+    stage: list[dict[str, Any]] | None = setting(
+        None,
+        N_(
+            "What the model learns before, in order: a table for each stage, with its verb (adapt or finetune), its texts "
+            "or data, and settings of that verb."
+        ),
+        in_file=True,
+    )
 
 
 class Resolved(Finetune):
@@ -82,14 +92,16 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
-def finetune(data: str | Path, **settings: Any) -> "Run | Any":
+def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any) -> "Run | Any":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
     the run; with `dry_run=True` nothing is trained or written, and the keys of a run's result are returned, with
     None for what only training can tell. With `folds=k` the run is one of k runs, whose answers to the rows that each
-    has not seen are scored together, under `folds`; it has no model of its own. Raises InputError before anything is
-    written where the data or a setting is wrong, and Interrupted when stopped: `resume=True` goes on.
+    has not seen are scored together, under `folds`; it has no model of its own. With `stage` (a list of settings, each
+    with its `verb`) the model learns in stages before. Rows that are `unseen`, which a later training will be scored
+    on, are left out. Raises InputError before anything is written where the data or a setting is wrong, and Interrupted
+    when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
     begin(settings)
@@ -111,21 +123,29 @@ def finetune(data: str | Path, **settings: Any) -> "Run | Any":
         )
     refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
-    rows: dict[str, Any] = {
-        "seed": chosen.verb.seed if chosen.verb.split_seed is None else chosen.verb.split_seed,
-        "offline": chosen.common.offline,
-        "group_by": chosen.verb.group_by,
-    }
-    if chosen.verb.folds and chosen.verb.fold is None:
-        folded = prepare_folds(chosen.task, data, chosen.verb.folds, **rows)
-        _unchanged(folded.fingerprint, folded.notes, chosen, recorded)
-        return _train_folds(data, chosen, folded, source, run, recorded, began)
-    prepared = prepare(
-        chosen.task, data, chosen.verb.validation, chosen.verb.test, **rows,
-        folds=chosen.verb.folds, fold=chosen.verb.fold,
-    )  # fmt: skip
-    _unchanged(prepared.splits.fingerprint, prepared.notes, chosen, recorded)
+    prepared = rows_of(data, chosen, unseen)
+    _unchanged(prepared.fingerprint, prepared.notes, chosen, recorded)
+    if chosen.verb.stage:
+        chosen, source = _chain.carry_out(data, chosen, prepared, source, run, recorded)
+        began = time.perf_counter()  # what the stages took is told of each
+    if isinstance(prepared, Folded):
+        return _train_folds(data, chosen, prepared, source, run, recorded, began)
     return _train(data, chosen, prepared, source, run, recorded, began)
+
+
+def rows_of(data: str, chosen: Chosen, unseen: Unseen | None = None) -> Prepared | Folded:
+    """Return the rows that are trained and scored on, without those that are `unseen`."""
+    verb = chosen.verb
+    rows: dict[str, Any] = {
+        "seed": verb.seed if verb.split_seed is None else verb.split_seed,
+        "offline": chosen.common.offline,
+        "group_by": verb.group_by,
+    }
+    if verb.folds and verb.fold is None:
+        return prepare_folds(chosen.task, data, verb.folds, **rows)
+    return prepare(
+        chosen.task, data, verb.validation, verb.test, **rows, folds=verb.folds, fold=verb.fold, unseen=unseen
+    )
 
 
 def _unchanged(fingerprint: str, notes: list[str], chosen: Chosen, recorded: dict[str, Any]) -> None:
@@ -177,7 +197,7 @@ def _train_folds(
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
             "data": folded.fingerprint,
-            "model": Base.of(verb.model, source).sha256,
+            "model": Base.of(str(source) if verb.stage else verb.model, source).sha256,
         }
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
@@ -190,6 +210,8 @@ def _train_folds(
         _train(data, chosen._replace(verb=own), part, source, place, recorded, time.perf_counter())
     if accelerator.is_main_process:
         result = pool(run, folded)
+        if verb.stage:
+            result["stages"] = _chain.told(verb.stage, run)
         for sentence in unread(result):
             tell(sentence)
         folder.write_json(run / "scores.json", result)
@@ -237,7 +259,7 @@ def _train(
     about_data = summary(prepared, length)
     about_data["notes"] += one_way(task, source)
     pieces = [piece for row in encoded[0] for piece in task.pieces(row)]
-    base = Base.of(verb.model, source)
+    base = Base.of(str(source) if verb.stage else verb.model, source)
     accelerator = machine.accelerator(verb.precision)
     plan = Plan(
         [task.length(piece) for piece in pieces], verb.train_batch_size, verb.micro_batch_tokens,
@@ -344,6 +366,8 @@ def _train(
             "trained_weights": trained,
             "peak_memory_mb": peak_memory_mb(),
         }  # fmt: skip
+        if verb.stage:
+            result["stages"] = _chain.told(verb.stage, run)
         folder.write_json(run / "scores.json", result)
         try:
             report.write(run)
@@ -367,6 +391,7 @@ def _not_run(
         "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
         "trained_weights": trained,
         "peak_memory_mb": None,
+        **({"stages": _chain.told(verb.stage, run)} if verb.stage else {}),
     }  # fmt: skip
 
 
