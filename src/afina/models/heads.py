@@ -117,7 +117,9 @@ def asked_once(model: nn.Module) -> Iterator[None]:
     use without gradient.
     """
     own = model.forward
-    known: dict[Any, tuple[dict[str, Any], Any]] = {}  # what was given is held on to: its memory is not used again
+    known: dict[
+        Any, tuple[dict[str, Any], Any]
+    ] = {}  # what was given is held on to: its memory is not used again
 
     def forward(*args: Any, **given: Any) -> Any:
         key = tuple((name, _place(value)) for name, value in given.items())

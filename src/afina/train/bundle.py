@@ -23,7 +23,9 @@ from afina.train.atomic import write_text
 from afina.train.folder import fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
-CACHED = 1024  # tokens that a processor answers at once: they stay in its cache, and rows are of more like length
+CACHED = (
+    1024  # tokens that a processor answers at once: they stay in its cache, and rows are of more like length
+)
 
 
 class Base(NamedTuple):
