@@ -455,7 +455,7 @@ def _ratios(name: str, runs: list[dict[str, Any]], systems: dict[str, Any]) -> I
             "processor": _spread([b["cpu"] / a["cpu"] for a, b in pairs]),
             "memory": _spread([a["memory_mb"] / b["memory_mb"] for a, b in pairs]),
             "points": round(100 * statistics.mean(a["score"] - b["score"] for a, b in pairs), 2)
-            if "score" in pairs[0][0]
+            if "score" in pairs[0][0] and not peer.startswith("afina")  # another method is another job
             else None,
             "loss": round(statistics.mean(a["loss"] - b["loss"] for a, b in pairs), 4)
             if "loss" in pairs[0][0]

@@ -24,10 +24,9 @@ def test_glances_and_loss_read_a_batch_once(
 ) -> None:
     monkeypatch.setattr(heads, "AT_ONCE", at_once)  # 8: a batch goes through the model in parts
     case = toys.case("classification-full", folder)
-    model, read = case.model(), []
-    model.get_submodule(model.base_model_prefix).register_forward_pre_hook(
-        lambda _body, _given, named: read.append(len(named["input_ids"])), with_kwargs=True
-    )
+    model: Any = case.model()
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _words, given: read.append(len(given[0])))
     found, loss = glances_and_loss(model, case.task, case.tokenizer, case.rows, 64)
     assert sum(read) == len(case.rows)
     assert loss == pytest.approx(bundles.mean_loss(model, case.task, case.tokenizer, case.rows, 64))
