@@ -18,6 +18,7 @@ from afina.settings import Common, Training, divide, setting
 from afina.verbs import _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
+from afina.verbs._runners import RUNNERS
 from afina.verbs._settings import begin, from_file, model_for
 from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
@@ -40,7 +41,15 @@ class Compare(Training):
     budget: str | None = setting(
         None, N_("Begin no run after this time, such as 30min or 2h (default: no limit).")
     )
-    workers: int = setting(1, N_("Runs at the same time, each in a process of its own."), ge=1)
+    runner: Literal["local", "ray"] = setting(
+        "local",
+        N_("What carries out the runs: local, this machine; ray, a Ray cluster that is there already."),
+    )
+    workers: int = setting(
+        1,
+        N_("Runs that share the threads of a machine at the same time, each in a process of its own."),
+        ge=1,
+    )
     max_memory: float | None = setting(None, N_("Most memory that training may take, in MB."), gt=0)
     max_size: float | None = setting(None, N_("Most disk that what is saved may take, in MB."), gt=0)
     max_latency: float | None = setting(None, N_("Longest time for one answer, in milliseconds."), gt=0)
@@ -70,7 +79,14 @@ class Compare(Training):
 PASSING = {"output_dir", "resume", "overwrite"}  # what a repeat does not take over
 
 
-MAY_CHANGE = {"budget", "workers", "max_memory", "max_size", "max_latency"}  # when a comparison goes on
+MAY_CHANGE = {
+    "budget",
+    "runner",
+    "workers",
+    "max_memory",
+    "max_size",
+    "max_latency",
+}  # when a comparison goes on
 
 
 class Chosen(NamedTuple):
@@ -140,7 +156,8 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         data, settings = _as_begun(place, data, settings)
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
-    until = began + seconds(verb.budget) if verb.budget else None
+    until = time.time() + seconds(verb.budget) if verb.budget else None
+    runner = RUNNERS[verb.runner](verb.workers, place)
     scored = _scored(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
@@ -158,7 +175,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         tell(sentence)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
-        workers=verb.workers, until=until, tell=tell,
+        runner=runner, until=until, tell=tell,
     )  # fmt: skip
     tuned = _tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else {}
     done = carry_out(
