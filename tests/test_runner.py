@@ -155,41 +155,30 @@ def test_a_run_that_no_machine_has_room_for_is_refused(ray: StandIn) -> None:
     assert on_ray(2, Path("new")).at_once == 2
 
 
+def answering(monkeypatch: pytest.MonkeyPatch, unseen: Callable[[list[Path]], list[Path]]) -> None:
+    """Let other machines answer so when they are asked what they do not see."""
+    unseen.__module__, unseen.__name__, unseen.__qualname__ = _runners.__name__, "unseen", "unseen"
+    monkeypatch.setattr(_runners, "unseen", unseen)
+
+
 def test_a_machine_that_does_not_see_the_disk_is_named(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     ray.machines = ({"CPU": 2.0}, {"CPU": 2.0})
-    seen = iter(([], [Path.cwd()]))
-    monkeypatch.setattr(_runners, "unseen", Unseen(lambda _paths: next(seen)))
-    with pytest.raises(InputError, match=r"machine-1 .*does not see"):
+    told = iter(([], [Path("/one")]))
+    answering(monkeypatch, lambda _paths: next(told))
+    with pytest.raises(InputError, match=r"machine-1 .*does not see the folder /one "):
         on_ray(1, Path("runs/new"))
-    monkeypatch.setattr(
-        _runners, "unseen", Unseen(lambda paths: [path for path in paths if "-" in path.name])
-    )
+    asked: list[Path] = []
+    answering(monkeypatch, lambda paths: asked.extend(paths) or [path for path in paths if path.is_file()])
     with pytest.raises(InputError, match=f"machine-0 .* folder {Path.cwd()} "):
         on_ray(1, Path("runs/new"))
-    assert not [*Path().glob(".afina*")]
-
-
-class Unseen:
-    """What stands for a function that is sent to another machine."""
-
-    __name__ = "unseen"
-
-    def __init__(self, answer: Callable[[list[Path]], list[Path]]) -> None:
-        self.answer = answer
-
-    def __call__(self, paths: list[Path]) -> list[Path]:
-        assert len(paths) == 2 and all(path.exists() for path in paths)
-        return self.answer(paths)
-
-    def __reduce__(self) -> str:
-        return "unseen"
+    assert asked[1] == Path.cwd() and asked[0].parent == Path.cwd() and not asked[0].exists()
 
 
 def test_a_machine_without_afina_is_named(ray: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_paths: list[Path]) -> list[Path]:
         raise OSError("ModuleNotFoundError: No module named 'afina'")
 
-    monkeypatch.setattr(_runners, "unseen", Unseen(fails))
+    answering(monkeypatch, fails)
     with pytest.raises(InputError, match=r"machine-0 .*No module named 'afina'\)"):
         on_ray(1, Path("new"))
 

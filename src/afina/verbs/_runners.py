@@ -60,12 +60,14 @@ def on_ray(workers: int, place: Path) -> Runner:
 
     ray = _connected()
     threads = _threads(workers)
-    needs = {"CPU": float(threads)} | ({"GPU": 1 / workers} if torch.cuda.is_available() else {})
+    gpu = torch.cuda.is_available()
     machines = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    room = {
-        name: min(int(node["Resources"].get(kind, 0) / much) for kind, much in needs.items())
-        for name, node in machines.items()
-    }
+    room = {}
+    for name, node in machines.items():
+        has = node["Resources"]
+        room[name] = int(has.get("CPU", 0) // threads)
+        if gpu:
+            room[name] = min(room[name], int(has.get("GPU", 0)) * workers)
     if not any(room.values()):
         raise InputError(
             _(
@@ -74,9 +76,9 @@ def on_ray(workers: int, place: Path) -> Runner:
             ).format(threads=threads)
         )
     _check_disk(ray, {name: machines[name]["NodeManagerHostname"] for name in room if room[name]}, place)
-    away = ray.remote(num_cpus=threads, num_gpus=needs.get("GPU", 0), max_retries=0)(process)
+    away = ray.remote(num_cpus=threads, num_gpus=1 / workers if gpu else 0, max_retries=0)(process)
     env = _env(threads) | {name: os.environ[name] for name in CARRIED if name in os.environ}
-    if "GPU" not in needs:  # Ray hides no GPU from a run that has asked for none
+    if not gpu:  # Ray hides no GPU from a run that has asked for none
         env["CUDA_VISIBLE_DEVICES"] = ""
 
     def run(folder: Path, asked: dict[str, Any], until: float | None, stop: Stop) -> str | None:
@@ -194,12 +196,13 @@ def _check_disk(ray: Any, machines: dict[str, str], place: Path) -> None:
                         "version of it there."
                     ).format(machine=name, reason=_last_line(str(error)))
                 ) from None
-            for path in missing:
+            if missing:
+                lacks = base if Path(mark.name) in missing else missing[0]
                 raise InputError(
                     _(
                         "The machine {machine} of the Ray cluster does not see the folder {folder} of this one. Start "
                         "the comparison in a folder, and name an --output-dir, on a disk that all of them share."
-                    ).format(machine=name, folder=base if path.name == Path(mark.name).name else path)
+                    ).format(machine=name, folder=lacks)
                 )
 
 
