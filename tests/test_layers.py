@@ -28,7 +28,13 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
-CORNERS = {"peft": "methods/", "accelerate": "train/", "optuna": "verbs/search.py", "onnxruntime": "deploy/"}
+CORNERS = {
+    "peft": "methods/",
+    "accelerate": "train/",
+    "optuna": "verbs/search.py",
+    "onnxruntime": "deploy/",
+    "ray": "verbs/_runners.py",
+}
 HEAVY = {"torch", "transformers", "peft", "sklearn", "scipy", "pandas", "datasets", "matplotlib"}
 # The command line reads its flags from these, so they are imported before anything is known to be needed.
 LIGHT = LAYERS[0] | {"data", "tasks", "methods", "verbs", "cli", "__init__", "__main__"}

@@ -1,9 +1,6 @@
-"""The runs of a comparison: which they are, and how they are carried out, one after another or side by side."""
+"""The runs of a comparison: which they are, what is told of them, and what came of them."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +10,8 @@ from typing import Any, NamedTuple
 from afina.errors import Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
-from afina.verbs._trial import ASKED, FEW_SHOT, MEASURED
+from afina.verbs._runners import LATE, Runner
+from afina.verbs._trial import FEW_SHOT, MEASURED
 
 FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate, in a small search
 RANDOM = "random_weights"
@@ -60,31 +58,28 @@ def carry_out(
     alike: dict[str, Any],
     folder: Path,
     *,
-    workers: int,
+    runner: Runner,
     until: float | None,
     tell: Callable[[str], None],
 ) -> list[Done]:
-    """Run each trial that is not done yet in a process of its own and return what came of them, in order.
+    """Have each trial that is not done yet carried out by the runner and return what came of them, in order.
 
-    No trial begins after `until` (on the clock of `time.perf_counter`). Several `workers` share the processor's
-    threads: two of them with all its threads each would wait for one another. Raises Interrupted after Ctrl-C, when
-    the running ones have kept their state.
+    No trial begins after `until` (on the clock of `time.time`). Raises Interrupted after Ctrl-C, when the running
+    ones have kept their state.
     """
-    import torch
-
     from afina.train.interrupt import asked_to_stop
-
-    threads = max(1, torch.get_num_threads() // workers)
 
     def one(place: int) -> Done:
         each = trials[place]
         done = read(each, folder)
         if done.result is not None:
             return done
-        if stop.asked or (until is not None and time.perf_counter() > until):
-            return Done(each, None, None, _("not begun: the budget was used up"))
         began = time.perf_counter()
-        error = _process(each, data, alike, folder / each.name, threads)
+        settings = alike | each.settings | {"model": each.model, "seed": each.seed}
+        asked = {"data": data, "settings": settings}
+        error = LATE if stop.asked else runner.run(folder / each.name, asked, until, stop)
+        if error == LATE:
+            return Done(each, None, None, _(LATE))
         tell(
             _("{i} of {n}: {name}, {seconds} s").format(
                 i=place + 1, n=len(trials), name=each.name, seconds=number(time.perf_counter() - began)
@@ -93,7 +88,7 @@ def carry_out(
         )
         return Done(each, None, None, error) if error else read(each, folder)
 
-    with asked_to_stop() as stop, ThreadPoolExecutor(workers) as pool:
+    with asked_to_stop() as stop, ThreadPoolExecutor(runner.at_once) as pool:
         found = list(pool.map(one, range(len(trials))))
     if stop.asked:
         raise Interrupted(_("Stopped; what was finished is kept. Go on with --resume."))
@@ -110,6 +105,7 @@ def read(each: Trial, folder: Path) -> Done:
     except (OSError, ValueError):
         return Done(each, None, None, None)
     return Done(each, result, measured, None)
+<<<<<<< HEAD
 
 
 def _process(each: Trial, data: str, alike: dict[str, Any], place: Path, threads: int) -> str | None:
@@ -132,3 +128,5 @@ def _process(each: Trial, data: str, alike: dict[str, Any], place: Path, threads
         return None
     lines = [line for line in ended.stderr.splitlines() if line.strip()]
     return lines[-1] if lines else _("ended with code {code}").format(code=ended.returncode)
+=======
+>>>>>>> ray/ray

@@ -18,7 +18,12 @@ from afina.settings import Common, Training, divide, setting
 from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
+<<<<<<< HEAD
 from afina.verbs._settings import begin, from_file, model_for, preset_rate
+=======
+from afina.verbs._runners import RUNNERS
+from afina.verbs._settings import begin, from_file, model_for
+>>>>>>> ray/ray
 from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
 FILE, RUNS = "compare.toml", "runs"
@@ -44,7 +49,15 @@ class Compare(Training):
     budget: str | None = setting(
         None, N_("Begin no run after this time, such as 30min or 2h (default: no limit).")
     )
-    workers: int = setting(1, N_("Runs at the same time, each in a process of its own."), ge=1)
+    runner: Literal["local", "ray"] = setting(
+        "local",
+        N_("What carries out the runs: local, this machine; ray, a Ray cluster that is there already."),
+    )
+    workers: int = setting(
+        1,
+        N_("Runs that share the threads of a machine at the same time, each in a process of its own."),
+        ge=1,
+    )
     max_memory: float | None = setting(None, N_("Most memory that training may take, in MB."), gt=0)
     max_size: float | None = setting(None, N_("Most disk that what is saved may take, in MB."), gt=0)
     max_latency: float | None = setting(None, N_("Longest time for one answer, in milliseconds."), gt=0)
@@ -74,7 +87,14 @@ class Compare(Training):
 PASSING = {"output_dir", "resume", "overwrite"}  # what a repeat does not take over
 
 
-MAY_CHANGE = {"budget", "workers", "max_memory", "max_size", "max_latency"}  # when a comparison goes on
+MAY_CHANGE = {
+    "budget",
+    "runner",
+    "workers",
+    "max_memory",
+    "max_size",
+    "max_latency",
+}  # when a comparison goes on
 
 
 class Chosen(NamedTuple):
@@ -158,7 +178,8 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         data, settings = _as_begun(place, data, settings)
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
-    until = began + seconds(verb.budget) if verb.budget else None
+    until = time.time() + seconds(verb.budget) if verb.budget else None
+    runner = RUNNERS[verb.runner](verb.workers, place)
     scored = _scored(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
     for name, chain in chosen.chains.items():
@@ -179,7 +200,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         tell(sentence)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
-        workers=verb.workers, until=until, tell=tell,
+        runner=runner, until=until, tell=tell,
     )  # fmt: skip
     tuned = _tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else {}
     done = carry_out(
