@@ -44,7 +44,7 @@ def local(workers: int, _place: Path) -> Runner:
     """Return the runner of this machine: `workers` processes that share its threads."""
     env = _env(_threads(workers))
 
-    def run(folder: Path, asked: dict[str, Any], until: float | None, _stop: Stop) -> str | None:
+    def run(folder: Path, asked: dict[str, Any], until: float | None, stop: Stop) -> str | None:
         return process(Path(), folder, asked, env, until)  # which Ctrl-C reaches by itself
 
     return Runner(run, workers)

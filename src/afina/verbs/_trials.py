@@ -75,8 +75,8 @@ def carry_out(
         if done.result is not None:
             return done
         began = time.perf_counter()
-        settings = alike | each.settings | {"model": each.model, "seed": each.seed}
-        asked = {"data": data, "settings": settings}
+        settings = alike | {"model": each.model, "seed": each.seed} | each.settings
+        asked = {"data": data, "model": each.model, "settings": settings}
         error = LATE if stop.asked else runner.run(folder / each.name, asked, until, stop)
         if error == LATE:
             return Done(each, None, None, _(LATE))
@@ -105,28 +105,3 @@ def read(each: Trial, folder: Path) -> Done:
     except (OSError, ValueError):
         return Done(each, None, None, None)
     return Done(each, result, measured, None)
-<<<<<<< HEAD
-
-
-def _process(each: Trial, data: str, alike: dict[str, Any], place: Path, threads: int) -> str | None:
-    """Run one trial and return what went wrong, None where nothing did; Ctrl-C reaches it by itself."""
-    from afina.train.folder import write_json
-
-    place.mkdir(parents=True, exist_ok=True)
-    settings = alike | {"model": each.model, "seed": each.seed} | each.settings
-    write_json(place / ASKED, {"data": data, "model": each.model, "settings": settings})
-    ended = subprocess.run(
-        [sys.executable, "-m", "afina.verbs._trial", str(place)],
-        env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(threads)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if ended.returncode == 0:
-        return None
-    lines = [line for line in ended.stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else _("ended with code {code}").format(code=ended.returncode)
-=======
->>>>>>> ray/ray

@@ -18,12 +18,8 @@ from afina.settings import Common, Training, divide, setting
 from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
-<<<<<<< HEAD
-from afina.verbs._settings import begin, from_file, model_for, preset_rate
-=======
 from afina.verbs._runners import RUNNERS
-from afina.verbs._settings import begin, from_file, model_for
->>>>>>> ray/ray
+from afina.verbs._settings import begin, from_file, model_for, preset_rate
 from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
 
 FILE, RUNS = "compare.toml", "runs"
