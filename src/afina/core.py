@@ -13,9 +13,7 @@ from afina.messages import N_, _
 from afina.names import ENCODER
 from afina.settings import Settings
 
-SMALL = (
-    256  # width of the widest models for which learning rates were searched (benchmarks/results/presets.json)
-)
+SMALL = 256  # width of the widest models whose learning rates were searched: results/presets-tasks.json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -173,7 +173,7 @@ class Optimisation(Settings):
         lt=1,
     )
     eval_steps: int | None = setting(
-        None, N_("Steps between evaluations (default: one an epoch, at least ten)."), ge=1
+        None, N_("Steps between evaluations (default: one an epoch, four to ten in a short training)."), ge=1
     )
     save_steps: int | None = setting(
         None, N_("Steps between resumable checkpoints (default: at each evaluation)."), ge=1

@@ -21,9 +21,9 @@ MARKING = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 SHOWN = 3  # rows whose tokens are printed
 LONGEST = 8  # tokens of one character
 LISTED = 20  # names at most in one sentence
-WATCHED = (
-    1000  # rows of each part at most that are scored in mid-training; the scores at the end are over all rows
-)
+# Rows at most that are scored in mid-training; the scores at the end are over all rows.
+WATCHED = 1000  # of the validation part, by which weights are chosen
+SEEN = 200  # of the training part, which only tell whether they are learnt by heart
 
 
 def trained_weights(model: "nn.Module", method: Any) -> int:
@@ -98,17 +98,23 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
+def scored(splits: Splits) -> tuple[int, int]:
+    """Return about how many training and validation rows are scored each time in mid-training."""
+    validation = min(WATCHED, len(splits.validation))
+    return min(SEEN, validation, len(splits.train)), validation
+
+
 def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Callable[["nn.Module"], Any]:
     """Return what scores the model in mid-training, on a fixed choice of validation and of training rows."""
     from afina.train.bundle import by_row, glances_and_loss
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
-    watched = min(WATCHED, len(splits.validation))
-    some = [slice(None, None, max(1, len(rows) // watched)) for rows in (splits.train, splits.validation)]
-    parts = {
-        "validation": (encoded[1][some[1]], splits.validation[some[1]]),
-        "train": (encoded[0][some[0]], splits.train[some[0]]),
-    }
+    parts = {}
+    for name, number, rows, own in zip(
+        ("train", "validation"), scored(splits), (splits.train, splits.validation), encoded, strict=True
+    ):
+        some = slice(None, None, max(1, len(rows) // max(number, 1)))
+        parts[name] = own[some], rows[some]
 
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
         found = {}

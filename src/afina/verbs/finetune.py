@@ -20,6 +20,7 @@ from afina.verbs._describe import (
     one_way,
     plan_in_words,
     readings,
+    scored,
     summary,
     trained_weights,
 )
@@ -321,7 +322,7 @@ def _train(
         method,
         task.loss,
         batches_of,
-        budget(verb, total, plan.steps_per_epoch),
+        budget(verb, total, plan.steps_per_epoch, sum(scored(splits))),
         run,
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
@@ -436,11 +437,15 @@ def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
     )
 
 
-def budget(verb: Resolved, total: int, steps_per_epoch: int) -> Any:
-    """Return what the loop may spend: an evaluation an epoch, and ten at least."""
+def budget(verb: Resolved, total: int, steps_per_epoch: int, scored_rows: int) -> Any:
+    """Return what the loop may spend: an evaluation an epoch, and in a short training ten, or fewer if they cost much.
+
+    A row that is scored costs a third of one that is learnt from, so that as many rows are a third of the training.
+    """
     from afina.train.fit import Budget
 
-    often = verb.eval_steps or max(1, min(steps_per_epoch, total // 10))
+    as_many = total * verb.train_batch_size // max(scored_rows, 1)
+    often = verb.eval_steps or max(1, min(steps_per_epoch, total // min(10, max(4, as_many))))
     return Budget(
         steps=total,
         learning_rate=verb.learning_rate,
