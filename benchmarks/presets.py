@@ -1,9 +1,9 @@
-"""Which learning rate suits a method, and which a task: a search on sets that no other record reports.
+"""Which learning rate suits a method, and which a task: a search on rows that no other record is scored on.
 
-`python benchmarks/presets.py` writes `results/presets.json`; names of searches (`methods`, `tasks`, `long`, `decoder`) make it
-smaller, and a search that was cut off goes on. Each run learns from up to 800 rows of a training part in 160 steps of
-16 rows, and is judged by others of the same part. What is reported elsewhere is never seen here: no test or
-validation file of a set, and for the comparison of methods none of its rows at all.
+`python benchmarks/presets.py methods tasks long decoder` writes `results/presets-methods.json` and so on; a search that
+was cut off goes on. Each run learns from up to 800 rows of a training part in 160 steps of 16 rows and is judged by
+400 others of the same part. No test or validation file of a set is seen here, and of the sets on which the methods are
+compared no row at all.
 """
 
 import json
@@ -107,28 +107,23 @@ def judged(job: tuple[str, str, dict[str, Any], float, int]) -> dict[str, Any]:
     return found
 
 
-def search(names: list[str]) -> None:
-    """Run the searches of these names, and write the record where all of them were run."""
+def search(kind: str) -> None:
+    """Run one search, or go on with it, and write its record."""
     jobs = []
-    for kind in names:
-        for name, method, flags in SEARCHES[kind]:
-            if not (WORK / name / "validation.jsonl").is_file():
-                files(name)
-            jobs += [
-                (name, method, flags, METHODS[method] * factor, seed) for factor in FACTORS for seed in SEEDS
-            ]
+    for name, method, flags in SEARCHES[kind]:
+        if not (WORK / name / "validation.jsonl").is_file():
+            files(name)
+        jobs += [
+            (name, method, flags, METHODS[method] * factor, seed) for factor in FACTORS for seed in SEEDS
+        ]
+    found = []
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        found = []
         for number, each in enumerate(pool.map(judged, jobs), 1):
             print(number, "of", len(jobs), each, flush=True)
             found.append(each)
-    if set(names) == set(SEARCHES):
-        about = record.about("python benchmarks/presets.py") | {
-            "rows": ROWS,
-            "steps": STEPS,
-            "precision": "bf16",
-        }
-        print(record.save("presets", about | {"runs": found, "means": means(found)}))
+    about = record.about(f"python benchmarks/presets.py {kind}")
+    settings = {"rows": ROWS, "steps": STEPS, "rows_a_step": 16, "precision": "bf16"}
+    print(record.save(f"presets-{kind}", about | settings | {"means": means(found), "runs": found}))
 
 
 def means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,4 +143,5 @@ def means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    search(sys.argv[1:] or list(SEARCHES))
+    for each in sys.argv[1:] or SEARCHES:
+        search(each)
