@@ -110,10 +110,10 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
 
     task, tokenizer, tokens = bundle.task, bundle.tokenizer, bundle.micro_batch_tokens
     parts = {}
-    for name, number, rows, own in zip(
+    for name, most, rows, own in zip(
         ("train", "validation"), scored(splits), (splits.train, splits.validation), encoded, strict=True
     ):
-        some = slice(None, None, max(1, len(rows) // max(number, 1)))
+        some = slice(None, None, max(1, len(rows) // max(most, 1)))
         parts[name] = own[some], rows[some]
 
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
