@@ -413,7 +413,7 @@ def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytes
 
     monkeypatch.chdir(done)
     chosen = choose({"methods": "full", "models": "tiny", "folds": 2, "tune": "small"})
-    preset = 5e-4
+    preset = 1e-3
     best = {0: 3 * preset, 1: 0.3 * preset}  # what the validation rows of each fold like best
 
     def carried_out(trials: Sequence[Any]) -> list[Done]:

@@ -70,12 +70,8 @@ def plain_attention(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def recorded() -> dict[str, Any]:
-    """Return what a repeat must know of the machine: bit-equal results need the same threads and versions.
-
-    `folder` is where the files that were named without their whole path are looked for.
-    """
+    """Return what a repeat must know of the machine: bit-equal results need the same threads and versions."""
     return {
-        "folder": os.getcwd(),
         "python": platform.python_version(),
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),

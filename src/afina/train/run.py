@@ -1,6 +1,7 @@
 """A run is a folder; `Run` reads it."""
 
 import json
+import os
 import tomllib
 from dataclasses import replace
 from functools import cached_property
@@ -95,6 +96,10 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def write_settings(file: Path, settings: dict[str, Any], recorded: dict[str, Any]) -> None:
-    """Write a `run.toml`: settings flat, what was found under `[recorded]`; None has no form in TOML and is left out."""
+    """Write a `run.toml`: settings flat, what was found under `[recorded]`; None has no form in TOML and is left out.
+
+    `folder` is where one stood when files were named, as seen from the run: both may move together.
+    """
     flat = {name: value for name, value in settings.items() if value is not None}
-    write_text(file, tomli_w.dumps(flat | {"recorded": recorded}))
+    here = {"folder": os.path.relpath(Path.cwd(), file.parent)}
+    write_text(file, tomli_w.dumps(flat | {"recorded": here | recorded}))

@@ -123,15 +123,16 @@ def from_file(
         raise InputError(f"{file}: {error}") from None
     held = {"data": data} | held
     written = {name: held[name] for name in FILES if name not in settings and name in held}
-    held |= _from_where_it_began(written, recorded.get("folder"))
+    held |= _from_where_it_began(written, file.parent, recorded.get("folder"))
     return held.pop("data"), held, recorded
 
 
-def _from_where_it_began(files: Mapping[str, Any], folder: Any) -> dict[str, str]:
-    """Return the files that are not found from here, but from the folder in which they were named."""
+def _from_where_it_began(files: Mapping[str, Any], run: Path, folder: Any) -> dict[str, str]:
+    """Return the files that are not found from here, but from the `folder`, as seen from the run, where they were named."""
     if not isinstance(folder, str):
         return {}
-    seen = {name: os.path.join(folder, file) for name, file in files.items() if isinstance(file, str)}
+    began = os.path.normpath(run / folder)
+    seen = {name: os.path.join(began, file) for name, file in files.items() if isinstance(file, str)}
     return {
         name: there
         for name, there in seen.items()
