@@ -28,7 +28,7 @@ from afina.verbs._runners import LATE, Runner, local, on_ray, process
 Command = Callable[..., toy.Said]
 FLAGS = ("--methods", "full", "--models", "tiny", "--max-steps", "3", "--json")
 ASKED = {"data": "toy.csv", "settings": {}}
-COSTS = {"seconds", "peak_memory_mb", "latency_ms", "run", "tokens_per_second"}
+COSTS = {"run", "seconds", "rows_per_s", "tokens_per_s", "share_of_peak", "peak_memory_mb", "latency_ms"}
 
 
 class Away:
@@ -398,7 +398,7 @@ def test_on_a_cluster_ctrl_c_keeps_what_runs_and_the_local_runner_goes_on(
     monkeypatch.chdir(tmp_path)
     toy.table(tmp_path / "toy.csv")
     toy.model(tmp_path / "tiny")
-    flags = ("--seeds", "1", "--max-steps", "3000", "--eval-steps", "3000")
+    flags = ("--seeds", "1", "--max-steps", "300", "--eval-steps", "300")
     away = compare_on(cluster, *flags)
     steps = Path("runs/toy-compare/runs/full-0/steps.jsonl")
     while away.poll() is None and not (steps.exists() and steps.read_text(encoding="utf-8").count("\n") > 5):
@@ -407,3 +407,8 @@ def test_on_a_cluster_ctrl_c_keeps_what_runs_and_the_local_runner_goes_on(
     _out, err = away.communicate()
     assert away.returncode == 130, err
     assert (steps.parent / "last").is_dir() and not (steps.parent / "scores.json").exists()
+    began = len(toy.steps(steps.parent))
+    on = toy.command(capfd)("compare", "toy.csv", *FLAGS, *flags, "--resume", "--runner", "local")
+    assert on.code == 0 and [line["error"] for line in on.json["rows"]] == [None] * 4, on.err
+    numbers = [line["step"] for line in toy.steps(steps.parent)]
+    assert began > 5 and numbers[began] == began + 1 and numbers[-1] == 300
