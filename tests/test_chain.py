@@ -17,9 +17,10 @@ from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.models.find import find
 from afina.models.load import load, load_tokenizer
+from afina.tasks.regression import Regression
 from afina.train.run import Run
 from afina.verbs import _pretraining, finetune
-from afina.verbs._chain import lifted
+from afina.verbs._chain import _alike, _links, lifted
 from afina.verbs._pretraining import between
 from test_pretrain import corpus
 
@@ -170,6 +171,31 @@ def test_a_chain_goes_on_where_it_was_cut(
 
 
 @pytest.mark.slow
+def test_a_chain_is_found_from_elsewhere_and_when_it_has_moved(
+    afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "finetune", chain(ADAPT, PAIRS, RUN | {"method": "lora"}), "--quiet"
+    with monkeypatch.context() as patch:
+        patch.setattr(_pretraining, "between", stopping(1))
+        assert afina_(*words).code == 130
+    said = afina_(*words, "--resume")  # the file that was typed names the run, which does not lie beside it
+    assert said.code == 0, said.err
+    assert sorted(each.name for each in Path("runs").iterdir()) == ["toy"]
+    answers = Run("runs/toy").bundle.predict(["Muy bien."])
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    said = afina_("finetune", "../runs/toy/run.toml", "--dry-run")
+    assert said.code == 0, said.err
+    said = afina_("finetune", "../runs/toy/run.toml", "--resume", "--dry-run")
+    assert said.code == 0, said.err
+    (tmp_path / "runs" / "toy").rename(tmp_path / "runs" / "moved")
+    assert (
+        Run("../runs/moved").bundle.predict(["Muy bien."]) == answers
+    )  # its base is what the stages have left
+
+
+@pytest.mark.slow
 def test_rows_that_are_scored_on_are_learnt_in_no_stage(afina_: Command, tmp_path: Path) -> None:
     every = {"data": "toy.csv", "model": "tiny", "max_steps": 1, "quiet": True}
     judged = finetune.rows_of("toy.csv", finetune.choose({}, finetune.Finetune)).judging
@@ -284,6 +310,19 @@ def test_what_stages_cannot_go_with(afina_: Command) -> None:
     Path("chain.toml").write_text('data = "toy.csv"\nstage = ["adapt"]\n', "utf-8")
     assert "must be tables of settings" in afina_("finetune", "chain.toml").err
     assert afina_("finetune", "toy.csv", "--stage", "adapt").code == 2
+
+
+def test_what_python_has_besides_is_written_as_a_file_has_it() -> None:
+    stage = {"verb": "adapt", "texts": [Path("a.txt")], "max_tokens": None}
+    (link,) = _links([stage], Path("run"), resume=False)
+    assert link.settings == {"texts": ["a.txt"]}
+
+
+def test_a_head_goes_on_only_to_numbers_of_the_same_scale() -> None:
+    free = Regression(centre=3.0, scale=1.5)
+    assert _alike(free, Regression(centre=3.0, scale=1.5))
+    assert not _alike(free, Regression(centre=0.5, scale=1.5))
+    assert not _alike(free, Regression(centre=3.0, scale=1.5, bounds="0,5"))
 
 
 def test_the_last_stage_is_the_run_itself() -> None:

@@ -13,6 +13,9 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.names import unknown
 
+# Settings that name a file or a folder, or several in a list: they are looked for, and compared, by where they lie.
+FILES = ("data", "texts", "validation", "test", "model", "neutral", "replay_text", "task_data")
+
 
 class Settings(BaseModel):
     """A frozen set of named values; an unknown name or a wrong value is an InputError in the person's language."""

@@ -369,15 +369,17 @@ def stages(record: Record) -> list[str]:
         + f" ({', '.join(stage['texts']) if 'texts' in stage else stage['data']})"
         for place, stage in enumerate(found, 1)
     ]
-    left_out = sum(stage["left_out"] or 0 for stage in found)
+    counts = [stage["left_out"] for stage in found]
+    left_out = sum(count or 0 for count in counts)
     sentence = _("No text that it was chosen by or is scored on was among that.")
     if left_out:
         sentence = _("Texts that it was chosen by or is scored on were left out of that: {count}.")
+    known = [sentence.format(count=number(left_out))] if None not in counts else []
     return [
         _("Before, it learnt in stages, each from the model that the one before had left: {stages}.").format(
             stages="; ".join(each)
         ),
-        sentence.format(count=number(left_out)),
+        *known,
     ]
 
 

@@ -20,7 +20,7 @@ from afina.models.heads import asked_once
 from afina.models.load import load_tokenizer
 from afina.names import find
 from afina.train.atomic import write_text
-from afina.train.folder import fingerprint
+from afina.train.folder import STAGES, fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
 CACHED = (
@@ -220,7 +220,7 @@ def _find(base: Base | None, folder: Path) -> Path:
     if base is None:
         raise InputError(_("{file} does not say which base model it belongs to.").format(file=folder / FILE))
     try:
-        found = find_model(base.model)
+        found = _left_in_run(base.model, folder) or find_model(base.model)
     except InputError as error:
         raise InputError(
             _(
@@ -235,6 +235,15 @@ def _find(base: Base | None, folder: Path) -> Path:
             ).format(model=base.model, folder=folder)
         )
     return found
+
+
+def _left_in_run(model: str, folder: Path) -> Path | None:
+    """Return the base that a stage of the same run has left, where the run lies now; None where it is no such base."""
+    before, _stages, after = model.rpartition(f"/{STAGES}/")
+    if not before:
+        return None
+    places = (up / STAGES / after for up in folder.resolve().parents)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _name(thing: Task | Method) -> str:

@@ -17,7 +17,8 @@ from afina.train.atomic import cannot_write, write_text
 
 # What a run leaves in its folder: whatever else lies there is the person's and is never removed.
 FILES = ("run.toml", "compare.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
-FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", "stages")
+STAGES = "stages"  # the runs of the stages before
+FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", STAGES)
 
 
 def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:

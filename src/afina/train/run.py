@@ -12,7 +12,7 @@ import tomli_w
 
 from afina.errors import InputError
 from afina.messages import _
-from afina.settings import knobs
+from afina.settings import FILES, knobs
 from afina.train.atomic import write_text
 from afina.train.bundle import FILE, Bundle
 from afina.train.language_model import language_model
@@ -84,15 +84,36 @@ class Run:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Return what a `run.toml` holds; InputError with line and column where it is no TOML."""
+    """Return what a `run.toml` holds; InputError with line and column where it is no TOML.
+
+    Files that are not found from here are named as they are found from where one stood when the run began.
+    """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        held = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(_("There is no file {file}.").format(file=file)) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
             _("{file} cannot be read as TOML: {reason}.").format(file=file, reason=error)
         ) from None
+    recorded = held.get("recorded")
+    folder = recorded.get("folder") if isinstance(recorded, dict) else None
+    return _found(held, os.path.join(file.parent, folder)) if isinstance(folder, str) else held
+
+
+def _found(held: dict[str, Any], began: str) -> dict[str, Any]:
+    """Return the settings of a run, its stages among them, with the files as they are found from here."""
+
+    def here(value: Any) -> Any:
+        if isinstance(value, list):
+            return [here(each) for each in value]
+        there = os.path.normpath(os.path.join(began, value)) if isinstance(value, str) else ""
+        return there if there and not os.path.exists(value) and os.path.exists(there) else value
+
+    found = held | {name: here(held[name]) for name in FILES if name in held}
+    if isinstance(stages := held.get("stage"), list):
+        found["stage"] = [_found(stage, began) if isinstance(stage, dict) else stage for stage in stages]
+    return found
 
 
 def write_settings(file: Path, settings: dict[str, Any], recorded: dict[str, Any]) -> None:

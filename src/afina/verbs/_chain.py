@@ -4,11 +4,12 @@ Gururangan et al. (2020) adapt before fine-tuning, Phang et al. (2018) put a tas
 Each stage is a run of its verb in a folder of its own, and begins from the model that the stage before has left.
 """
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afina.core import Task
@@ -17,13 +18,13 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.names import find, unknown
 from afina.settings import Common
+from afina.train.folder import STAGES
 from afina.verbs._job import PASSING
 
 if TYPE_CHECKING:
     from afina.verbs._prepare import Folded, Prepared
     from afina.verbs._settings import Chosen
 
-STAGES = "stages"  # the folder of the stages' runs
 LEFT = "left"  # in that of a fine-tuning: its model as the next stage takes it
 LEARNS_FROM = {"adapt": "texts", "finetune": "data"}
 # What is said for the chain as a whole, if at all.
@@ -176,6 +177,7 @@ def carry_out(
     from afina.train import folder, machine
     from afina.train.run import Run, write_settings
     from afina.train.track import say
+    from afina.verbs._prepare import Prepared
 
     verb, quiet = chosen.verb, chosen.common.quiet
     if verb.random_weights:
@@ -183,7 +185,12 @@ def carry_out(
             _("--random-weights would throw away what the stages have learnt. Leave one of them out.")
         )
     links = _links(verb.stage, run, verb.resume)
-    unseen = Unseen(prepared.task.key(row) for row in prepared.judging)
+    judging = prepared.judging
+    if verb.folds and isinstance(
+        prepared, Prepared
+    ):  # one fold alone: the others score the rows that it learns
+        judging = [*prepared.splits.train, *judging]
+    unseen = Unseen(prepared.task.key(row) for row in judging)
     chain = _Chain(links, chosen, prepared.task, unseen)
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
@@ -252,6 +259,10 @@ def told(stages: Sequence[Mapping[str, Any]], run: Path) -> list[dict[str, Any]]
     """Return what came of each stage: its verb, its run, what it learnt from, its scores; None where it has none yet."""
     import json
 
+    from afina.verbs._folds import FOLDS
+
+    if run.parent.name == FOLDS and not (run / STAGES).is_dir():
+        run = run.parent.parent  # all folds begin from what the same stages have left
     found = []
     for link in _links(stages, run, resume=True):
         file = link.run / "scores.json"
@@ -272,7 +283,9 @@ def _links(stages: Sequence[Mapping[str, Any]], run: Path, resume: bool) -> list
     links = []
     for number, said in enumerate(stages, 1):
         verb = str(said.get("verb", "?"))
-        settings = {name: value for name, value in said.items() if name != "verb"}
+        settings = {
+            name: _plain(value) for name, value in said.items() if name != "verb" and value is not None
+        }
         place = run / STAGES / f"{number}-{verb}"
         begun = resume and is_run(place)
         link = Link(number, verb, settings, place, begun, begun and (place / "scores.json").is_file())
@@ -286,6 +299,13 @@ def _links(stages: Sequence[Mapping[str, Any]], run: Path, resume: bool) -> list
             _check_said(link)
         links.append(link)
     return links
+
+
+def _plain(value: Any) -> Any:
+    """Return what stands in a file for a value from Python."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _check_said(link: Link) -> None:
@@ -355,8 +375,13 @@ def _leave(link: Link, after: Task | None, source: Path) -> str:
 
 
 def _alike(task: Task, after: Task | None) -> bool:
-    """Whether the head of a task is that of the one after it: of one kind and for the same labels."""
-    return after is not None and (after.head, after.config()) == (task.head, task.config())
+    """Whether the head of a task is that of the one after it: of one kind, for the same labels or on the same scale."""
+    if after is None or after.head != task.head or after.config() != task.config():
+        return False
+    learnt = (
+        {name: getattr(one, name, None) for name in ("bounds", "centre", "scale")} for one in (task, after)
+    )
+    return operator.eq(*learnt)
 
 
 @contextmanager

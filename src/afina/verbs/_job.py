@@ -7,7 +7,7 @@ from typing import Any
 
 from afina.errors import InputError
 from afina.messages import _
-from afina.settings import Settings, flag
+from afina.settings import FILES, Settings, flag
 from afina.verbs._settings import choose, from_file
 
 DRAWN_BY = {
@@ -32,13 +32,17 @@ def job(
     recorded: dict[str, Any] = {}
     if repeats:
         file = Path(data)
-        if settings.get("resume") and not settings.get("output_dir"):
+        if settings.get("resume") and not settings.get("output_dir") and folder.is_run(file.parent):
             settings = settings | {"output_dir": str(file.parent)}
         other_rows = bool(DRAWN_BY & settings.keys())
         data, settings, recorded = from_file(file, settings, partial(choose, verb=verb))
         if other_rows:
             recorded = {name: value for name, value in recorded.items() if name != "data"}
-    run = folder.place(settings.get("output_dir"), data, next_free=repeats and not settings.get("overwrite"))
+    run = folder.place(
+        settings.get("output_dir"),
+        data,
+        next_free=repeats and not (settings.get("overwrite") or settings.get("resume")),
+    )
     folder.check(run, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
     if bool(settings.get("resume")):
         data, settings, recorded = _as_begun(run, data, settings, verb)
@@ -52,7 +56,7 @@ def _as_begun(
     begun_data, begun, recorded = from_file(run / "run.toml", {}, partial(choose, verb=verb))
     told = choose({k: v for k, v in settings.items() if k not in PASSING}, verb).flat()
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
-    if Path(data).resolve() != Path(begun_data).resolve() and not data.endswith(".toml"):
+    if not same("data", begun_data, data) and not data.endswith(".toml"):
         raise InputError(
             _("The run in {run} began with the data {old}, not {new}.").format(
                 run=run, old=begun_data, new=data
@@ -66,12 +70,21 @@ def unchanged(run: Path, begun: Mapping[str, Any], told: Mapping[str, Any]) -> N
     for name, value in told.items():
         if name == "stage":
             _unchanged_stages(run, begun.get(name) or [], value or [])
-        elif name not in PASSING and begun.get(name) != value:
+        elif name not in PASSING and not same(name, begun.get(name), value):
             raise InputError(
                 _(
                     "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
                 ).format(run=run, flag=flag(name), old=begun.get(name), new=value)
             )
+
+
+def same(name: str, old: Any, new: Any) -> bool:
+    """Whether two values of a setting are one; files are the same where they lie in the same place."""
+    if old == new or name not in FILES:
+        return bool(old == new)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(same(name, *each) for each in zip(old, new, strict=True))
+    return isinstance(old, str) and isinstance(new, str) and Path(old).resolve() == Path(new).resolve()
 
 
 def _unchanged_stages(run: Path, begun: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
 from afina.verbs import _hours
-from afina.verbs._job import PASSING, passing, unchanged
+from afina.verbs._job import PASSING, passing, same, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
@@ -48,7 +48,7 @@ def as_begun(
     old = begun.pop("texts", texts)
     told = checked({name: value for name, value in begun.items() if name in decides} | settings)
     unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
-    if texts and [Path(text) for text in texts] != [Path(text) for text in old]:
+    if texts and not same("texts", old, texts):
         raise InputError(
             _("The run in {run} began with the data {old}, not {new}.").format(
                 run=run, old=", ".join(old), new=", ".join(texts)

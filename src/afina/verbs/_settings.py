@@ -12,8 +12,6 @@ from afina.messages import _, use_language
 from afina.names import find, known
 from afina.settings import Common, Settings, divide, knobs
 
-FILES = ("data", "validation", "test", "model")  # settings of a run that may name a file or a folder
-
 
 class Chosen(NamedTuple):
     """The settings of one verb, shared out to those they belong to."""
@@ -121,23 +119,7 @@ def from_file(
         check(own)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    held = {"data": data} | held
-    written = {name: held[name] for name in FILES if name not in settings and name in held}
-    held |= _from_where_it_began(written, file.parent, recorded.get("folder"))
-    return held.pop("data"), held, recorded
-
-
-def _from_where_it_began(files: Mapping[str, Any], run: Path, folder: Any) -> dict[str, str]:
-    """Return the files that are not found from here, but from the `folder`, as seen from the run, where they were named."""
-    if not isinstance(folder, str):
-        return {}
-    began = os.path.normpath(run / folder)
-    seen = {name: os.path.join(began, file) for name, file in files.items() if isinstance(file, str)}
-    return {
-        name: there
-        for name, there in seen.items()
-        if not os.path.exists(files[name]) and os.path.exists(there)
-    }
+    return data, held, recorded
 
 
 def _object(given: dict[str, Any], kind: str, expected: type[Settings]) -> Any:

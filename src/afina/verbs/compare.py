@@ -16,7 +16,7 @@ from afina.models.find import writes
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
 from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
-from afina.verbs._job import passing, unchanged
+from afina.verbs._job import passing, same, unchanged
 from afina.verbs._prepare import Folded, prepare, prepare_folds
 from afina.verbs._runners import RUNNERS
 from afina.verbs._settings import begin, from_file, model_for, preset_rate
@@ -368,7 +368,7 @@ def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, di
         if name in settings
     }
     unchanged(place, begun, {name: value for name, value in told.items() if name not in MAY_CHANGE})
-    if Path(data).resolve() != Path(begun_data).resolve():
+    if not same("data", begun_data, data):
         unchanged(place, {"data": begun_data}, {"data": data})
     return begun_data, begun | passing(settings) | {name: told[name] for name in MAY_CHANGE if name in told}
 
