@@ -29,7 +29,7 @@ class Run(Protocol):
     """
 
     def __call__(
-        self, folder: Path, asked: dict[str, Any], until: float | None, stop: Stop
+        self, folder: Path, asked: dict[str, Any], until: float | None, stop: Stop, /
     ) -> str | None: ...
 
 
