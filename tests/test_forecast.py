@@ -87,7 +87,7 @@ def test_a_dry_run_says_what_it_will_take(
     run = toy.command(capfd)
     said = run("finetune", "toy.csv", "--model", "tiny", "--dry-run", "--json")
     assert said.code == 0, said.err
-    assert "all of them take about" in said.err and "MB of memory" in said.err
+    assert "the whole training takes about" in said.err and "MB of memory" in said.err
     assert said.json["details"]["forecast"]["seconds"] > 0
     said = run("finetune", "toy.csv", "--model", "tiny", "--max-steps", "60", "--output-dir", "run", "--json")
     told = said.json["details"]["forecast"]

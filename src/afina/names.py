@@ -36,6 +36,7 @@ def unknown(name: str, all_names: list[str], kind: str) -> str:
         "tasks": _("There is no task '{name}'."),
         "methods": _("There is no method '{name}'."),
         "verbs": _("There is no command '{name}'."),
+        "stages": _("A stage cannot be '{name}'."),
         "models": _("There is no embedded model '{name}'."),
         "options": _("There is no option '{name}'."),
         "settings": _("There is no setting '{name}'."),

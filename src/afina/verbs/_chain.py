@@ -292,7 +292,7 @@ def _links(stages: Sequence[Mapping[str, Any]], run: Path, resume: bool) -> list
         with _numbered(link):
             if verb not in LEARNS_FROM:
                 raise InputError(
-                    unknown(verb, list(LEARNS_FROM), "verbs")
+                    unknown(verb, list(LEARNS_FROM), "stages")
                     if "verb" in said
                     else _('It does not say what is done: add verb = "adapt" or verb = "finetune".')
                 )

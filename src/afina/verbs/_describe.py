@@ -168,7 +168,7 @@ def forecast_in_words(foretold: Any) -> str:
     from afina.report.numbers import duration
 
     return _(
-        "By a few steps that were tried, all of them take about {time} without evaluations, and {memory} MB of memory."
+        "By a few steps that were tried, the whole training takes about {time} without evaluations, and {memory} MB of memory."
     ).format(time=duration(foretold.seconds), memory=number(foretold.memory_mb))
 
 
