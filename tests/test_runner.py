@@ -143,6 +143,21 @@ def test_an_address_with_which_ray_would_start_a_cluster_is_refused(
     assert not ray.connected
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_address_where_nobody_listens_is_said_at_once(
+    ray: StandIn, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and not listened at
+        monkeypatch.setenv("RAY_ADDRESS", f"{host}:{nobody.getsockname()[1]}")
+        with pytest.raises(InputError, match="refused"):
+            on_ray(1, Path())
+    monkeypatch.setenv("RAY_ADDRESS", f"{host}:99999")
+    with pytest.raises(InputError, match="No Ray cluster can be reached"):
+        on_ray(1, Path())
+    assert not ray.connected
+
+
 def test_nothing_is_reported_to_the_makers_of_ray(ray: StandIn) -> None:
     on_ray(1, Path("new"))
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -6,6 +6,8 @@ machine and when: no file travels through it, a run reads and writes a disk that
 
 import logging
 import os
+import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -160,10 +162,9 @@ def _connected() -> Any:
     if ray.is_initialized():
         return ray
     try:
-        if os.environ.get("RAY_ADDRESS") == "local":  # with which Ray would start one
-            raise ConnectionError("RAY_ADDRESS=local")
+        _knock(os.environ.get("RAY_ADDRESS", ""))
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(
             _(
                 "No Ray cluster can be reached ({reason}). Start the command on a machine of a running cluster, name it "
@@ -171,6 +172,14 @@ def _connected() -> Any:
             ).format(reason=str(error).strip().splitlines()[0].rstrip("."))
         ) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where RAY_ADDRESS would have Ray start a cluster, or try for many minutes where nobody listens."""
+    if address == "local":
+        raise ConnectionError("RAY_ADDRESS=local")
+    if found := re.fullmatch(r"\[?([^/\]]+)\]?:(\d+)", address):
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
 
 
 def _check_disk(ray: Any, machines: dict[str, str], place: Path) -> None:
