@@ -63,7 +63,9 @@ def ratios() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 
 def table(spanish: bool) -> str:
-    """Return the table in one language: a head, and a row a ratio."""
+    """Return the table in one language: a head, and a row a ratio; without a record a sentence."""
+    if not ratios():
+        return "Aún no hay registro.\n" if spanish else "There is no record yet.\n"
     lines = [list(HEADS[spanish]), ["---", "---", *["---:"] * (len(HEADS[spanish]) - 2)]]
     lines += [_row(name, ratio, systems, spanish) for name, ratio, systems in ratios()]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
