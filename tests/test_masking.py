@@ -15,6 +15,7 @@ from afina.batching.plan import Plan, batches, generator
 from afina.batching.windows import ELSEWHERE, FOLLOWS, NO_PAIR, Windows
 from afina.data.corpus import Corpus
 from afina.models.find import EMBEDDED
+from afina.models.heads import hidden_states
 from afina.models.load import load, load_tokenizer
 from afina.models.pieces import pieces
 from afina.names import ENCODER
@@ -252,6 +253,33 @@ def test_length_does_not_tell_whether_b_follows(tmp_path):
         lengths[follows].append(len(segments[-1]))
     follows, elsewhere = np.array(lengths[FOLLOWS]), np.array(lengths[ELSEWHERE])
     assert abs(follows.mean() - elsewhere.mean()) < 0.15 * follows.mean()
+
+
+def test_half_of_the_short_rows_begin_at_a_later_position(tmp_path, tokenizer):
+    corpus, reach = numbered(tmp_path), 40
+    windows, plain = Windows(corpus, 13, reach=reach), Windows(corpus, 13)
+    ours, same = (
+        TASK.collate([(rows[i], generator(0, 0, i)) for i in range(400)], tokenizer).tensors
+        for rows in (windows, plain)
+    )
+    assert "position_ids" not in same, "rows that leave nothing free begin at the first position"
+    assert torch.equal(ours["input_ids"], same["input_ids"]), "where a row begins changes no mask"
+    begins = ours["position_ids"][:, 0]
+    assert (ours["position_ids"] - begins[:, None] == torch.arange(ours["input_ids"].shape[1])).all()
+    assert int((begins == 0).sum()) == pytest.approx(208, abs=40)
+    assert set((begins + 16).tolist()) == set(range(16, reach + 1)), "every position is reached, none beyond"
+
+
+@pytest.mark.parametrize("family", [name for name, family in families.FAMILIES.items() if family.head == families.ENCODER])
+def test_telling_the_positions_that_a_row_has_anyhow_changes_nothing(family, tmp_path):
+    """RoBERTa's first position has not the number 0."""
+    model = load(families.build(family, tmp_path / family), "AutoModelForMaskedLM").eval()
+    ids = torch.tensor([[5, 9, 7, 6]])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        plain = hidden_states(model, given)
+        told = hidden_states(model, given | {"position_ids": torch.arange(4)[None]})
+    torch.testing.assert_close(told, plain)
 
 
 def test_the_vocabulary_is_projected_at_hidden_places_only(folder, tokenizer):

@@ -17,11 +17,15 @@ class Windows:
     ELSEWHERE) or ([A], NO_PAIR): half of the pairs are neighbours; for the others B comes from another document and
     is about as long as the true B, so that its length tells nothing. A sentence longer than `room` is cut. One document
     alone gives no pairs. `chosen` [documents] says which documents are in, `special` how many tokens a row has besides:
-    [CLS] A [SEP] B [SEP].
+    [CLS] A [SEP] B [SEP]. Of `reach` positions that the model is to learn a row
+    leaves `free` what its length does not take.
     """
 
-    def __init__(self, corpus: Corpus, room: int, chosen: np.ndarray | None = None, special: int = 3):
+    def __init__(
+        self, corpus: Corpus, room: int, chosen: np.ndarray | None = None, special: int = 3, reach: int = 0
+    ):
         self.corpus, self.room, self.special = corpus, room, special
+        self.free = max(0, reach - room - special)
         self.chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
         self.alone = np.count_nonzero(self.chosen) < 2
         ends = list(_cut(corpus, room, np.flatnonzero(self.chosen)))
@@ -34,7 +38,7 @@ class Windows:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         length = int(self.ends[index] - self.starts[index]) + self.special
-        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair), "length": length}
+        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair), "length": length, "free": self.free}
 
     def lengths(self) -> list[int]:
         """Return the tokens of every row, the special ones of a pair counted."""

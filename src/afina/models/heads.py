@@ -40,6 +40,8 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     known = inspect.signature(backbone.forward).parameters
     wanted = ("input_ids", "attention_mask", "position_ids", *_segments(model))
     given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
+    if "position_ids" in given:
+        given["position_ids"] = given["position_ids"] + _first_position(backbone)
     if "use_cache" in known:
         given["use_cache"] = (
             False  # nothing is generated here, and with a cache packed texts are not told apart
@@ -73,6 +75,13 @@ def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     # T5's, where the vocabulary is that of the embeddings.
     config: Any = model.config
     return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
+
+
+def _first_position(backbone: nn.Module) -> int:
+    """Return the number of a row's first position: RoBERTa's come after that of the padding."""
+    embeddings = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    return 0 if padding is None else padding + 1
 
 
 def _segments(model: nn.Module) -> list[str]:

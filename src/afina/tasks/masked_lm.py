@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+SHIFTED = 0.5  # of the rows that leave positions free begin at a later one, so that those are learnt too
 MASK = "[MASK]"  # what a person may write for a hidden word, whatever the tokenizer's own token is
 ON = "##"  # before a piece that goes on with a word, as WordPiece writes it
 FOLLOWS, NOT = "IsNext", "NotNext"  # the paper's words for a second sentence
@@ -32,6 +33,7 @@ class MaskedLm(Task):
     tokens, 80 % become [MASK], 10 % a random token, 10 % stay. Special tokens are never chosen. With `bow_weight`
     the pooled [CLS] also learns which words the row holds (Ma et al. 2024), so that it speaks for the whole row. With
     `whole_word_masking` words are drawn, and all tokens of one are chosen together; the shares are still of tokens.
+    Half of the rows that leave positions `free` begin at a later one (decision 0019).
 
     Asked a text with masks, the model fills them; asked two texts, it says whether the second follows.
     """
@@ -136,6 +138,7 @@ class MaskedLm(Task):
         ids = np.full((len(rows), width), special[2], dtype=np.int64)
         types, attention = np.zeros_like(ids), np.zeros_like(ids)
         labels = np.full_like(ids, IGNORED)
+        positions = np.tile(np.arange(width), (len(rows), 1))
         for i, ((row, second, _follows), (asked, rng)) in enumerate(zip(rows, items, strict=True)):
             if "texts" in asked:  # what is hidden was hidden by the person, and no one knows the gold
                 hidden, gold = row, np.where(row == special[3], special[3], IGNORED)
@@ -145,6 +148,8 @@ class MaskedLm(Task):
                 hidden, gold = _hide(row, chosen, rng, special[3], ordinary)
             ids[i, : len(row)], labels[i, : len(row)] = hidden, gold
             types[i, second : len(row)], attention[i, : len(row)] = 1, 1
+            if free := asked.get("free"):
+                positions[i] += rng.integers(free + 1) * (rng.random() < SHIFTED)
         follows = np.array([follows for _ids, _second, follows in rows])
         tensors = {
             "input_ids": torch.from_numpy(ids),
@@ -153,6 +158,8 @@ class MaskedLm(Task):
             "labels": torch.from_numpy(labels),
             "next": torch.from_numpy(follows),
         }
+        if positions[:, 0].any():
+            tensors["position_ids"] = torch.from_numpy(positions)
         counts = {"mlm": float((labels != IGNORED).sum())}
         if self.nsp:
             counts["nsp"] = float((follows != IGNORED).sum())

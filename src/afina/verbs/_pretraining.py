@@ -256,7 +256,7 @@ def phases(
     ):
         sources, size = [], 0.0
         for place, ((corpus, documents), weight) in enumerate(shares):
-            windows = Windows(corpus, length - objective.special, documents, objective.special)
+            windows = Windows(corpus, length - objective.special, documents, objective.special, full)
             lengths = windows.lengths()
             mean = sum(lengths) / len(lengths)
             rows = max(1, round(weight * chosen.tokens_per_step / mean))
@@ -373,14 +373,29 @@ def losses(chosen: Any, scores: Mapping[str, Any]) -> dict[str, float | None]:
 def held_out(
     model: Any, task: Any, tokenizer: Any, part: Part, chosen: Any, most: int = SCORED
 ) -> dict[str, Any]:
-    """Score the model on held-out text, with masks and pairs that are the same every time, the main figure first."""
+    """Score the model on held-out text, with masks and pairs that are the same every time, the main figure first.
+
+    The figures are those of short rows; `…_long` is the main one in rows as long as the model reads.
+    """
+    objective, full = OBJECTIVES[chosen.objective], chosen.max_length or 512
+    found = _read(model, task, tokenizer, part, objective, chosen.short_length, most)
+    if full > chosen.short_length:
+        rows = max(10, most * chosen.short_length // (4 * full))
+        name, figure = next(iter(_read(model, task, tokenizer, part, objective, full, rows).items()))
+        found[f"{name}_long"] = figure
+    return found
+
+
+def _read(
+    model: Any, task: Any, tokenizer: Any, part: Part, objective: Any, length: int, most: int
+) -> dict[str, Any]:
+    """Score the model on `most` rows of `length` tokens."""
     import torch
 
     from afina.batching.plan import by_tokens, generator
     from afina.batching.windows import Windows
 
-    objective = OBJECTIVES[chosen.objective]
-    windows = Windows(part[0], chosen.short_length - objective.special, part[1], objective.special)
+    windows = Windows(part[0], length - objective.special, part[1], objective.special)
     lengths, encoded = windows.lengths(), objective.rows(windows, tokenizer)
     order = sorted(range(0, len(windows), max(1, len(windows) // most)), key=lambda row: -lengths[row])
     answers: list[Any] = []
