@@ -40,12 +40,13 @@ the dialogues and a part of the encyclopedia are CC BY-SA.
 
 **Making.** Masked words (15 %, 80/10/10, drawn anew each epoch), next sentences (weight 0.1) and, from [CLS], the bag of
 words of the row (weight 1; `docs/decisions/0012-bag-of-words.md`); word vectors counted from the text as a start
-(positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on one CPU core (bf16 matrix
-products); rows of 128 tokens, about the last tenth of 512. Held-out loss {mlm:.2f} a hidden word (accuracy {mlm_accuracy:.1%}),
-next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
+(positive pointwise mutual information); {tokens:,} tokens seen in {hours:.1f} hours on two CPU cores or one (bf16 matrix
+products); nine tenths in rows of 128 tokens, of which the later ones begin at any position
+(`docs/decisions/0019-short-rows-begin-anywhere.md`), the rest in rows of 512. Held-out loss {mlm:.2f} a hidden word
+(accuracy {mlm_accuracy:.1%}), {mlm_long:.2f} in rows of 512 tokens; next sentence {nsp:.2f} ({nsp_accuracy:.1%}).
 
 **Limits.** What it brings beside random weights and beside TF-IDF is measured in `benchmarks/results/classification-*.json`:
-where TF-IDF wins, use that. Rows longer than 128 tokens are read clearly worse: only a tenth of the training had them.
+where TF-IDF wins, use that.
 Parliament, documentation and novels weigh heavily; there is no news and hardly any informal Spanish. Texts
 of living persons' public speeches are part of the training text. It repeats the biases of its sources.
 """
