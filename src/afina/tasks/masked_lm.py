@@ -148,7 +148,7 @@ class MaskedLm(Task):
                 hidden, gold = _hide(row, chosen, rng, special[3], ordinary)
             ids[i, : len(row)], labels[i, : len(row)] = hidden, gold
             types[i, second : len(row)], attention[i, : len(row)] = 1, 1
-            if free := asked.get("free"):
+            if (free := asked.get("free")) and rng is not None:
                 positions[i] += rng.integers(free + 1) * (rng.random() < SHIFTED)
         follows = np.array([follows for _ids, _second, follows in rows])
         tensors = {
