@@ -270,7 +270,9 @@ def test_half_of_the_short_rows_begin_at_a_later_position(tmp_path, tokenizer):
     assert set((begins + 16).tolist()) == set(range(16, reach + 1)), "every position is reached, none beyond"
 
 
-@pytest.mark.parametrize("family", [name for name, family in families.FAMILIES.items() if family.head == families.ENCODER])
+@pytest.mark.parametrize(
+    "family", [name for name, family in families.FAMILIES.items() if family.head == families.ENCODER]
+)
 def test_telling_the_positions_that_a_row_has_anyhow_changes_nothing(family, tmp_path):
     """RoBERTa's first position has not the number 0."""
     model = load(families.build(family, tmp_path / family), "AutoModelForMaskedLM").eval()
