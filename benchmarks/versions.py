@@ -1,0 +1,63 @@
+"""Are new weights of the embedded encoder better than those before, and by how much are both above random ones?
+
+`python benchmarks/versions.py OLD_FOLDER sst2 tweets_es …` writes one record a set: `afina compare --methods full` of the
+old weights, those that ship and random ones, five seeds each, at settings that were fixed before any of it was run: 240
+steps of 16 rows at the defaults, a fixed sample of the set's own splits. `git show COMMIT:PATH` brings old weights back.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import record
+import tasks
+
+from afina.errors import InputError
+
+WORK = record.ROOT / ".work" / "versions"
+SEEDS, STEPS, WORKERS = 5, 240, 2
+NEW = "afina/bert-mini-es-en"
+TWEETS = {
+    part: f"tweet_sentiment_es/{file}.csv"
+    for part, file in (("train", "train"), ("validation", "dev"), ("test", "test"))
+}
+SETS: dict[str, dict[str, Any]] = {
+    "sst2": {"task": "classification", "train": "sst2/train.csv.xz", "test": "sst2/dev.csv"},
+    "banking77": {"task": "classification", "train": "banking77/train.csv", "test": "banking77/test.csv"},
+    "tweets_es": {"task": "classification", **TWEETS},
+    "conll2002": tasks.SETS["conll2002"],
+    "cantemist": tasks.SETS["cantemist"],
+}  # fmt: skip
+
+
+def measure(name: str, old: Path) -> Path:
+    """Compare the weights on one set, or go on with it, and write its record."""
+    about = SETS[name]
+    files = {
+        part: tasks.write(part, name, about, number) for part, number in tasks.ROWS.items() if part in about
+    }
+    place = WORK / name
+    command = [
+        sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
+        "--models", f"{old},{NEW}", "--seeds", str(SEEDS), "--workers", str(WORKERS),
+        *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
+        *(tasks.TAGS if "columns" in about else []), "--max-steps", str(STEPS), "--eval-steps", str(STEPS // 5),
+        "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise InputError(f"{name}: the comparison ended with {done.returncode}")
+    result = json.loads(done.stdout)
+    kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
+    plain = json.dumps(
+        record.about(f"python benchmarks/versions.py OLD {name}") | {"set": about, "steps": STEPS} | kept
+    )
+    about_old = json.loads((old / "about.json").read_text(encoding="utf-8"))
+    return record.save(f"versions-{name}", json.loads(plain.replace(str(old), "old")) | {"old": about_old})
+
+
+if __name__ == "__main__":
+    for each in sys.argv[2:] or SETS:
+        print(measure(each, Path(sys.argv[1])), flush=True)
