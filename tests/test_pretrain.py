@@ -1,11 +1,13 @@
 """`afina pretrain` as a command: what it leaves behind, what it goes on with, what it refuses."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import families
 import toy
 
 Command = Callable[..., toy.Said]
@@ -113,3 +115,17 @@ def test_a_finished_run(afina_: Command, tmp_path: Path) -> None:
     said = afina_("finetune", "toy.csv", "--model", "run", "--max-steps", "1", "--quiet", "--json")
     assert said.code == 0
     assert json.loads((tmp_path / "runs/toy/scores.json").read_text(encoding="utf-8"))["model"] == "run"
+
+
+@pytest.mark.parametrize("family", ["BERT", "RoBERTa"])
+def test_rows_are_no_longer_than_the_model_reads(family: str, afina_: Command, tmp_path: Path) -> None:
+    """RoBERTa has two positions more than it can take tokens."""
+    families.build(family, tmp_path / "short")
+    go_on = ("--model", "short", *SMALL[4:], "--no-nsp", "--short-share", "0.5", "--output-dir", "run")
+    most = families.LENGTH
+    refused = afina_("pretrain", "text.txt", *go_on, "--max-length", str(most + 1))
+    assert refused.code != 0 and f"more than the {most} tokens" in refused.err
+    said = afina_("pretrain", "text.txt", *go_on, "--json", "--quiet")
+    assert said.code == 0 and said.json["tokens_seen"] > 1000
+    told = tomllib.loads((tmp_path / "run" / "run.toml").read_text(encoding="utf-8"))
+    assert told["max_length"] == most and told["short_length"] == min(32, most)

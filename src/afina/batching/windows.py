@@ -38,7 +38,11 @@ class Windows:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         length = int(self.ends[index] - self.starts[index]) + self.special
-        return {"draw": lambda rng, pair: self._draw(int(index), rng, pair), "length": length, "free": self.free}
+        return {
+            "draw": lambda rng, pair: self._draw(int(index), rng, pair),
+            "length": length,
+            "free": self.free,
+        }
 
     def lengths(self) -> list[int]:
         """Return the tokens of every row, the special ones of a pair counted."""

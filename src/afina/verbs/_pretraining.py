@@ -215,9 +215,17 @@ def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
     objective = OBJECTIVES[chosen.objective]
     if not source:
         return objective.build(chosen, tokenizer, corpus)
-    model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
-    check_length(chosen, model.config.max_position_embeddings)
-    return model
+    return load(source, objective.task.head, dropout=chosen.dropout or 0.0)
+
+
+def within(chosen: Any, source: Path, tokenizer: Any) -> Any:
+    """Return the settings with rows that the model of `source` can take; InputError where longer ones are asked for."""
+    from afina.models.load import load_config, longest
+
+    most = longest(load_config(source), tokenizer)
+    check_length(chosen, most)
+    length = chosen.max_length or min(512, most)
+    return chosen.replace(max_length=length, short_length=min(chosen.short_length, length))
 
 
 def check_length(chosen: Any, most: int) -> None:

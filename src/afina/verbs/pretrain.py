@@ -105,6 +105,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
         tokenizer = parts.tokenizer(texts, chosen, source, made)
+        if source:
+            chosen = parts.within(chosen, source, tokenizer)
         begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
         with begun:
             if main and not (source or chosen.tokenizer):
