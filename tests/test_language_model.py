@@ -16,7 +16,8 @@ from afina.errors import InputError
 from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
 from afina.names import DECODER, ENCODER
-from afina.tasks.masked_lm import FOLLOWS, MASK, NOT
+from afina.tasks._asked_masks import MASK
+from afina.tasks.masked_lm import FOLLOWS, NOT
 
 Command = Callable[..., toy.Said]
 BERT = EMBEDDED / ENCODER.removeprefix("afina/")

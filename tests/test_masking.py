@@ -19,7 +19,8 @@ from afina.models.heads import hidden_states
 from afina.models.load import load, load_tokenizer
 from afina.models.pieces import pieces
 from afina.names import ENCODER
-from afina.tasks.masked_lm import IGNORED, MaskedLm
+from afina.tasks._masks import IGNORED
+from afina.tasks.masked_lm import MaskedLm
 
 TASK = MaskedLm()
 

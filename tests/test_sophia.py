@@ -15,7 +15,7 @@ import toy
 import toys
 from afina.batching.plan import generator
 from afina.core import Batch, Term
-from afina.tasks.masked_lm import IGNORED
+from afina.tasks._masks import IGNORED
 from afina.train import machine
 from afina.train.curvature import gauss_newton_bartlett, hutchinson
 from afina.train.loop import Objective

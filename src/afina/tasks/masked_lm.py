@@ -11,17 +11,15 @@ from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
-from afina.tasks._windows import WHOLE
+from afina.tasks._asked_masks import fill, question, word
+from afina.tasks._masks import IGNORED, assemble, choose, hide
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
 SHIFTED = 0.5  # of the rows that leave positions free begin at a later one, so that those are learnt too
-MASK = "[MASK]"  # what a person may write for a hidden word, whatever the tokenizer's own token is
-ON = "##"  # before a piece that goes on with a word, as WordPiece writes it
 FOLLOWS, NOT = "IsNext", "NotNext"  # the paper's words for a second sentence
 
 
@@ -103,7 +101,7 @@ class MaskedLm(Task):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         if rows and "asked" in rows[0]:
             return [
-                _question(number, row, tokenizer, max_length, self.nsp) for number, row in enumerate(rows, 1)
+                question(number, row, tokenizer, max_length, self.nsp) for number, row in enumerate(rows, 1)
             ]
         ids = tokenizer([row["text"] for row in rows], add_special_tokens=False, truncation=False)[
             "input_ids"
@@ -133,7 +131,7 @@ class MaskedLm(Task):
         ]
         ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
         words = pieces(tokenizer) if self.whole_word_masking else None
-        rows = [_assemble(row, rng, self.nsp, special[0], special[1]) for row, rng in items]
+        rows = [assemble(row, rng, self.nsp, special[0], special[1]) for row, rng in items]
         width = max(len(ids) for ids, _second, _follows in rows)
         ids = np.full((len(rows), width), special[2], dtype=np.int64)
         types, attention = np.zeros_like(ids), np.zeros_like(ids)
@@ -144,8 +142,8 @@ class MaskedLm(Task):
                 hidden, gold = row, np.where(row == special[3], special[3], IGNORED)
             else:
                 places = np.flatnonzero(~np.isin(row, tokenizer.all_special_ids))
-                chosen = _choose(row, places, rng, self.mlm_probability, words)
-                hidden, gold = _hide(row, chosen, rng, special[3], ordinary)
+                chosen = choose(row, places, rng, self.mlm_probability, words)
+                hidden, gold = hide(row, chosen, rng, special[3], ordinary)
             ids[i, : len(row)], labels[i, : len(row)] = hidden, gold
             types[i, second : len(row)], attention[i, : len(row)] = 1, 1
             if (free := asked.get("free")) and rng is not None:
@@ -243,7 +241,7 @@ class MaskedLm(Task):
         told: dict[str, Any] = {"prediction": FOLLOWS if follows and follows >= 0.5 else NOT}
         told["probability"] = max(follows, 1 - follows) if follows is not None else None
         if masks:
-            told = {"prediction": _fill(answer["texts"], masks)}
+            told = {"prediction": fill(answer["texts"], masks)}
             told["probability"] = math.prod(words[0]["probability"] for words in masks)
             told["masks"] = masks
         if follows is not None:
@@ -303,7 +301,7 @@ class MaskedLm(Task):
         best = shares.topk(min(self.top_k, shares.shape[1]), dim=-1)
         told = [
             [
-                {"word": _word(token, tokenizer), "probability": share}
+                {"word": word(token, tokenizer), "probability": share}
                 for token, share in zip(*row, strict=True)
             ]
             for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -326,109 +324,6 @@ class MaskedLm(Task):
         hidden, labels = hidden_states(model, batch.tensors), batch.tensors["labels"]
         chosen = labels != IGNORED
         return hidden, vocabulary(model, hidden[chosen]), labels[chosen]
-
-
-def _question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
-    """Return an asked row as the tokenizer writes it, with its `texts` parted at their masks.
-
-    Raises InputError where there is nothing to answer, or more text than the model reads.
-    """
-    mask = str(tokenizer.mask_token)
-    texts = [row[name].replace(MASK, mask) for name in ("text", "text_pair") if name in row]
-    encoded = tokenizer(*texts, truncation=True, max_length=WHOLE)
-    ids = list(encoded["input_ids"])
-    error = None
-    if len(ids) > max_length:
-        error = _("the text has {n} tokens, but the model reads at most {most}. Give a shorter one.").format(
-            n=len(ids), most=max_length
-        )
-    elif tokenizer.mask_token_id not in ids and len(texts) == 1:
-        error = _(
-            "there is nothing to guess. Write {mask} for each word that is to be guessed, or give two sentences with "
-            "a tab between them."
-        ).format(mask=mask)
-    elif tokenizer.mask_token_id not in ids and not nsp:
-        error = _(
-            "this model has not learnt which sentence follows another, and there is no {mask} to be filled."
-        ).format(mask=mask)
-    if error:
-        raise InputError(_("Row {number}: {error}").format(number=number, error=error))
-    types = encoded.get("token_type_ids") or []
-    second = types.index(1) if 1 in types else len(ids)
-    return {"input_ids": ids, "second": second, "texts": [text.split(mask) for text in texts]}
-
-
-def _word(token: int, tokenizer: Any) -> str:
-    """Return a token as a person reads it; ## before it says that it goes on with the word before."""
-    from afina.models.pieces import pieces
-
-    text = tokenizer.decode([token], clean_up_tokenization_spaces=False).strip()
-    return f"{ON}{text}" if pieces(tokenizer).on[token] and not text.startswith(ON) else text
-
-
-def _fill(texts: Sequence[Sequence[str]], masks: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """Return the texts with the likeliest word at each mask, a tab between two texts."""
-    words, filled = iter(masks), []
-    for first, *rest in texts:
-        text = first
-        for part in rest:
-            word = next(words)[0]["word"]
-            text = text.rstrip() + word.removeprefix(ON) if word.startswith(ON) else text + word
-            text += part
-        filled.append(text)
-    return "\t".join(filled)
-
-
-def _assemble(row: Row, rng: Any, nsp: bool, cls: int, sep: int) -> tuple[Any, int, int]:
-    """Return [CLS] A [SEP] (B [SEP]) as an array, where the second segment begins, and whether it follows."""
-    import numpy as np
-
-    if "texts" in row:
-        return np.asarray(row["input_ids"], dtype=np.int64), row["second"], IGNORED
-    follows = IGNORED
-    segments = row.get("segments")
-    if segments is None:
-        segments, follows = row["draw"](rng, nsp)
-    parts = [[cls], segments[0], [sep]]
-    second = len(segments[0]) + 2
-    if len(segments) == 2:
-        parts += [segments[1], [sep]]
-    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]), second, follows
-
-
-def _choose(ids: Any, places: Any, rng: Any, share: float, words: Any) -> Any:
-    """Return which of the `places` are guessed, one at least: tokens or, by their pieces, whole `words`.
-
-    The last is taken or left at random, so that the share is true on short rows and long words are no rarer.
-    """
-    import numpy as np
-
-    if words is None:
-        wanted = max(1, int(share * len(places) + rng.random()))
-        return rng.choice(places, size=min(wanted, len(places)), replace=False)
-    if not len(places):
-        return places
-    word, sizes = np.unique(np.cumsum(words.starts(ids))[places], return_inverse=True, return_counts=True)[1:]
-    order = rng.permutation(len(sizes))
-    ends = np.cumsum(sizes[order])
-    taken = int(np.searchsorted(ends, share * len(places), "right"))
-    if taken < len(order):
-        over = share * len(places) - (ends[taken - 1] if taken else 0)
-        taken += bool(rng.random() * sizes[order[taken]] < over)
-    return places[np.isin(word, order[: max(1, taken)])]
-
-
-def _hide(ids: Any, chosen: Any, rng: Any, mask: int, ordinary: Any) -> tuple[Any, Any]:
-    """Return the row with the chosen tokens hidden, and the gold: the token where it is hidden, else IGNORED."""
-    import numpy as np
-
-    hidden, gold = ids.copy(), np.full(len(ids), IGNORED)
-    gold[chosen] = ids[chosen]
-    fate = rng.random(len(chosen))
-    hidden[chosen[fate < 0.8]] = mask
-    other = chosen[fate >= 0.9]
-    hidden[other] = rng.choice(ordinary, size=len(other))
-    return hidden, gold
 
 
 def _draw(logits: Tensor) -> Tensor:
