@@ -1,4 +1,5 @@
-"""What the layers of a model know: logistic regression on [CLS] and on the mean of the tokens, layer by layer.
+"""What the layers of a model know: logistic regression on [CLS], on the mean of the tokens and on one of them drawn at
+random, layer by layer.
 
 `python benchmarks/probe.py FOLDER NAME` writes `results/probe-NAME.json`. The rows are all of the sets' training
 parts (for the tweets the development part too): these figures are for choices, test rows are not looked at.
@@ -40,8 +41,9 @@ def sets() -> dict[str, tuple[Rows, Rows]]:
 
 
 def read(model: Any, tokenizer: Any, texts: list[str]) -> dict[str, np.ndarray]:
-    """Return [rows, width] of each reading: [CLS] and mean of the tokens by layer (0: embeddings), pooled [CLS]."""
+    """Return [rows, width] of each reading: [CLS], mean and one token by layer (0: embeddings), pooled [CLS]."""
     found: dict[str, list[np.ndarray]] = defaultdict(list)
+    draw = torch.Generator().manual_seed(0)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for start in range(0, len(order), 64):
         some = [texts[i] for i in order[start : start + 64]]
@@ -49,9 +51,11 @@ def read(model: Any, tokenizer: Any, texts: list[str]) -> dict[str, np.ndarray]:
         out = model.base_model(**batch, output_hidden_states=True)
         words = batch["attention_mask"][..., None].float()
         words[:, 0] = 0  # [CLS] is read by itself
+        one = torch.multinomial(words[..., 0], 1, generator=draw)[:, 0]
         for layer, hidden in enumerate(out.hidden_states):
             found[f"mean_{layer}"].append(((hidden * words).sum(1) / words.sum(1)).numpy())
             found[f"cls_{layer}"].append(hidden[:, 0].numpy())
+            found[f"token_{layer}"].append(hidden[torch.arange(len(hidden)), one].numpy())
         found["pooled"].append(out.pooler_output.numpy())
     back = np.argsort(order)
     return {name: np.concatenate(parts)[back] for name, parts in found.items() if name != "cls_0"}
