@@ -34,9 +34,9 @@ def foretold(case: toys.Case, model: torch.nn.Module, accelerator: Any, total: i
     """Return the forecast, and the steps that it tried."""
     plan, tried = case.plan(8), []
 
-    def batches(start: int, stop: int) -> Any:
+    def batches(start: int, stop: int, most: int | None = None) -> Any:
         tried.append(start)
-        return case.batches(plan)(start, stop)
+        return case.batches(plan)(start, stop, most)
 
     return forecast(accelerator, model, case.method, case.task.loss, batches, plan, total), tried
 

@@ -1,7 +1,8 @@
 """How long a training will take and how much memory, from a few of its own steps that change no weight."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,8 @@ from torch import nn
 
 from afina.batching.plan import Plan
 from afina.core import Batch, Loss, Method
-from afina.train import machine
-from afina.train.fit import spans, unfreeze
+from afina.train import machine, memory
+from afina.train.fit import Batches, spans, unfreeze
 from afina.train.frozen import Readings, keeping
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw
@@ -52,7 +53,7 @@ def forecast(
     model: nn.Module,
     method: Method,
     loss: Callable[[nn.Module, Batch], Loss],
-    batches: Callable[[int, int], Iterable[list[Batch]]],
+    batches: Batches,
     plan: Plan,
     total: int,
     timed: int = TIMED,
@@ -81,16 +82,29 @@ def forecast(
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
         places = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
-        tried = [micro for index in (longest, *places, longest) for micro in batches(index, index + 1)]
+        where = (longest, *places, longest)
+        tried = [micro for index in where for micro in batches(index, index + 1, None)]
         clock = _Clock([batch for micro in tried for batch in micro])
         readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
         passes = (end - start) / plan.steps_per_epoch
         with keeping(accelerator, model, stage, readings, passes) as kept:
             filled = clock.seconds_a_token() if kept else 0.0
+
+            def smaller(number: int, micro: list[Batch], where: tuple[int, ...] = where) -> list[Batch]:
+                cut = partial(batches, where[number], where[number] + 1)
+                return memory.smaller(micro, cut)[0]
+
             taken = []
-            for number, step in enumerate(
-                steps(accelerator, objective, optimizer, lambda _step: 0.0, tried, max_grad_norm=1.0)
-            ):
+            made = steps(
+                accelerator,
+                objective,
+                optimizer,
+                lambda _step: 0.0,
+                tried,
+                max_grad_norm=1.0,
+                smaller=smaller,
+            )
+            for number, step in enumerate(made):
                 if 0 < number <= len(places):
                     taken.append(step)
                 if score and number == len(places):

@@ -393,16 +393,19 @@ def held_out(
 
 
 def between(
-    phases: list[Phase], collate: Callable[[list], Batch], start: int, stop: int
+    phases: list[Phase], collate: Callable[[list], Batch], start: int, stop: int, most: int | None = None
 ) -> Iterator[list[Batch]]:
-    """Yield the batches of the steps [start, stop): the phases one after another, each with steps of its own."""
+    """Yield the batches of the steps [start, stop), of `most` tokens at most: the phases one after another.
+
+    Each has steps of its own.
+    """
     from afina.batching.plan import batches
 
     done = 0
     for sources, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            drawn = (batches(plan, rows, collate, first, last) for rows, plan in sources)
+            drawn = (batches(plan, rows, collate, first, last, most) for rows, plan in sources)
             for parts in zip(*drawn, strict=True):
                 yield [batch for part in parts for batch in part]
         done += steps
