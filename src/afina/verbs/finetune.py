@@ -345,6 +345,7 @@ def _train(
         found["details"] |= {
             "data": about_data,
             "forecast": foretold._asdict() if foretold else None,
+            "micro_batch_tokens": progress.micro_batch_tokens or verb.micro_batch_tokens,
             "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
             if evaluations
             else None,
