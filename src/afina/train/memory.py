@@ -1,6 +1,7 @@
 """What does not fit into memory is taken again in smaller parts: how a step is cut changes nothing but that."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -13,6 +14,46 @@ from afina.train.machine import processes
 # What torch says where it has no class of its own for it: the processor's allocator, C++, a device's driver.
 SIGNS = ("DefaultCPUAllocator: ", "std::bad_alloc", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 ERRORS = (RuntimeError, MemoryError)  # the classes of all that `ran_out` may be asked of
+
+
+GROUPS = Path("/sys/fs/cgroup")  # what Linux lets containers and jobs have
+# The files of a group that say how much it may have, how much it has, and which line of memory.stat how much of that is
+# only kept for reading again: of the second version of groups, and of the first.
+LIMITS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def free(device: torch.device) -> int | None:
+    """Return how many bytes are free on a CUDA device, or in this machine and its control group; None where unknown.
+
+    Of the processor only Linux tells. The limits of groups further up are not looked at.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = 1024 * int(told["MemAvailable"].split()[0])
+        groups = [
+            line.rpartition(":")[2].lstrip("/") for line in Path("/proc/self/cgroup").read_text().split()
+        ]
+    except (OSError, KeyError, ValueError):
+        return None
+    return min([available, *_left(["", *groups])])
+
+
+def _left(groups: Iterable[str]) -> Iterator[int]:
+    """Yield how many bytes are left to each of the control groups that have a limit."""
+    for group in groups:
+        for kind, limit, used, reread in LIMITS:
+            place = GROUPS / kind / group
+            try:
+                stat = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+                most, taken = (int((place / name).read_text()) for name in (limit, used))
+                yield max(0, most - taken + int(stat.get(reread, 0)))
+            except (OSError, ValueError):  # no such group, or "max": no limit
+                continue
 
 
 def ran_out(error: BaseException) -> bool:

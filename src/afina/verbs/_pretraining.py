@@ -10,6 +10,7 @@ from afina.core import Batch
 from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
+from afina.settings import MICRO_BATCH_TOKENS
 from afina.verbs import _hours
 from afina.verbs._job import PASSING, passing, same, unchanged
 from afina.verbs._objectives import OBJECTIVES
@@ -261,7 +262,9 @@ def phases(
             mean = sum(lengths) / len(lengths)
             rows = max(1, round(weight * chosen.tokens_per_step / mean))
             # The masks of two texts are drawn apart: their plans must not share a seed.
-            plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed + 2 * place, world, rank)
+            plan = Plan(
+                lengths, rows, chosen.micro_batch_tokens or MICRO_BATCH_TOKENS, seed + 2 * place, world, rank
+            )
             sources.append((objective.rows(windows, tokenizer), plan))
             size += rows * mean
         steps = round(share * tokens / size)
