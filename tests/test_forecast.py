@@ -11,8 +11,8 @@ import torch
 import toy
 import toys
 from afina.core import Step
-from afina.train import machine
-from afina.train.forecast import TIMED, forecast
+from afina.train import machine, memory
+from afina.train.forecast import HOLES, MOVED, TIMED, fitting, forecast
 from afina.train.loop import steps
 from afina.train.track import peak_memory_mb
 
@@ -34,9 +34,9 @@ def foretold(case: toys.Case, model: torch.nn.Module, accelerator: Any, total: i
     """Return the forecast, and the steps that it tried."""
     plan, tried = case.plan(8), []
 
-    def batches(start: int, stop: int) -> Any:
+    def batches(start: int, stop: int, most: int | None = None) -> Any:
         tried.append(start)
-        return case.batches(plan)(start, stop)
+        return case.batches(plan)(start, stop, most)
 
     return forecast(accelerator, model, case.method, case.task.loss, batches, plan, total), tried
 
@@ -96,3 +96,87 @@ def test_a_dry_run_says_what_it_will_take(
         "finetune", "toy.csv", "--model", "tiny", "--max-steps", "3", "--output-dir", "short", "--json"
     )
     assert short.json["details"]["forecast"] is None
+
+
+@pytest.mark.parametrize("name", ["classification-gradual", "classification-lora", "causal_lm-full"])
+def test_as_many_tokens_go_through_at_once_as_fit(
+    name: str, folder: Path, accelerator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = toys.case(name, folder)
+    model, plan = case.model(dropout=None), case.plan(64, 8 * 512)
+    before = toys.weights(model)
+    longest = max(plan.lengths)
+
+    def found(free: int | None) -> int:
+        monkeypatch.setattr(memory, "free", lambda _device: free)
+        return fitting(accelerator, model, case.method, case.task.loss, case.batches(plan), plan)
+
+    assert found(None) == found(10**12) == plan.micro_tokens
+    least = found(0)
+    assert longest / 2 < least <= longest, "one row is tried in any case"
+    told: list[int] = []
+    monkeypatch.setattr("afina.train.forecast._kept", lambda *_given: told.append(1000) or 1000)
+    trained = sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if any(stage.trainable is None or name in stage.trainable for stage in case.method.stages(model))
+    )
+    assert trained < sum(weight.numel() for weight in model.parameters()) or "lora" not in name
+    for halvings in (1, 2):
+        tokens = plan.micro_tokens >> halvings
+        need = MOVED * trained + (1 + HOLES) * 1000 * (tokens // longest)
+        assert found(int(need) + 1) == tokens and found(int(need) - 1) == tokens // 2
+    assert told and all(weight.requires_grad for weight in model.parameters())
+    assert all(torch.equal(before[name], weight) for name, weight in toys.weights(model).items())
+
+
+def test_what_a_row_leaves_is_what_it_keeps_for_the_way_back(folder: Path, accelerator: Any) -> None:
+    """Of a layer of so many numbers the output is kept once, its views and its weights are not counted."""
+    from afina.core import Batch, Term
+    from afina.train.forecast import _kept
+    from afina.train.loop import Objective
+
+    layer = torch.nn.Linear(10, 1000)
+
+    def loss(model: torch.nn.Module, batch: Batch) -> dict[str, Term]:
+        hidden = model(batch.tensors["input_ids"]).relu()
+        return {"loss": Term((hidden.view(-1).exp() * hidden.view(-1)).sum())}
+
+    rows = torch.ones(7, 10)
+    kept = _kept(Objective(layer, loss), Batch({"input_ids": rows}, {"loss": 7.0}, 70))
+    assert kept == 4 * (7 * 10 + 2 * 7 * 1000)  # the rows, what relu gives, and its exponential
+
+
+def test_a_control_group_may_have_less_than_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    whole = memory.free(cpu)
+    if whole is None:
+        pytest.skip("this system does not tell what is free")
+    for name, text in (("max", "max\n"), ("current", "9000\n"), ("stat", "anon 1\ninactive_file 4000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory.free(cpu) > 10**6, "no limit"
+    (tmp_path / "memory.max").write_text("10000\n")
+    assert memory.free(cpu) == 5000, "what is only kept for reading again is free"
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.free(cpu) == 0
+
+
+def test_little_memory_is_said_and_a_person_decides(
+    tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy.table(tmp_path / "toy.csv")
+    toy.model(tmp_path / "tiny")
+    monkeypatch.setattr(memory, "free", lambda _device: 0)
+    run = toy.command(capfd)
+    few = ("finetune", "toy.csv", "--model", "tiny", "--max-steps", "2", "--json", "--output-dir")
+    said = run(*few, "run")
+    assert said.code == 0, said.err
+    tokens = said.json["details"]["micro_batch_tokens"]
+    assert f"is free, so {tokens} go through" in " ".join(said.err.split()) and tokens < 64
+    assert f"micro_batch_tokens = {tokens}\n" in (tmp_path / "run" / "run.toml").read_text("utf-8")
+    said = run(*few, "own", "--micro-batch-tokens", "100")
+    assert "is free, so" not in said.err and said.json["details"]["micro_batch_tokens"] == 100

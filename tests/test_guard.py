@@ -66,7 +66,7 @@ def train(
         found = cross_entropy(model(rows), batch.tensors["gold"], reduction="sum")
         return {"loss": Term(factor * found + (1 - factor) * found.detach())}
 
-    def batches(start: int, end: int) -> Any:
+    def batches(start: int, end: int, most: int | None = None) -> Any:
         for index in range(start, end):
             if index == stop:
                 raise KeyboardInterrupt

@@ -87,7 +87,7 @@ class Case(NamedTuple):
     def plan(self, batch_size: int, micro_tokens: int = WHOLE, world: int = 1, rank: int = 0) -> Plan:
         return Plan([self.task.length(row) for row in self.rows], batch_size, micro_tokens, 0, world, rank)
 
-    def batches(self, plan: Plan) -> Callable[[int, int], Iterable[list[Batch]]]:
+    def batches(self, plan: Plan) -> Callable[..., Iterable[list[Batch]]]:
         return partial(batches, plan, self.rows, partial(self.task.collate, tokenizer=self.tokenizer))
 
 
@@ -282,8 +282,8 @@ def run(
     model = case.model(dropout=None)
     plan = case.plan(6, 24, accelerator.num_processes, accelerator.process_index)
 
-    def halting(start: int, stop: int) -> Iterator[list[Batch]]:
-        for step, batch in enumerate(case.batches(plan)(start, stop), start + 1):
+    def halting(start: int, stop: int, most: int | None = None) -> Iterator[list[Batch]]:
+        for step, batch in enumerate(case.batches(plan)(start, stop, most), start + 1):
             halt(step)
             yield batch
 

@@ -146,6 +146,9 @@ class Common(Settings):
     )
 
 
+MICRO_BATCH_TOKENS = 4096  # that go through a model at once, where nothing says otherwise
+
+
 class Optimisation(Settings):
     """Settings of every verb that trains; None means that the verb, the method's preset or the data decides."""
 
@@ -156,9 +159,12 @@ class Optimisation(Settings):
         None, N_("Peak learning rate (default: the method's preset)."), gt=0
     )
     max_steps: int | None = setting(None, N_("Stop after so many optimizer steps."), ge=1)
-    micro_batch_tokens: int = setting(
-        4096,
-        N_("Tokens that go through the model at once, padding counted; only memory and speed depend on it."),
+    micro_batch_tokens: int | None = setting(
+        None,
+        N_(
+            "Tokens that go through the model at once, padding counted; only memory and speed depend on it (default: "
+            "4096, in fine-tuning fewer where the memory that is free would not do)."
+        ),
         ge=8,
     )
     max_length: int | None = setting(

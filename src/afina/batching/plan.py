@@ -51,13 +51,12 @@ class Plan:
         epoch, index = divmod(step, self.steps_per_epoch)
         return self._epoch(epoch)[index]
 
-    def micro_batches(self, step: int) -> list[list[tuple[int, int]]]:
-        """Return this rank's share of `step` as lists of (epoch, row), each within the token budget."""
+    def micro_batches(self, step: int, most: int | None = None) -> list[list[tuple[int, int]]]:
+        """Return this rank's share of `step` as lists of (epoch, row), each within the token budget and `most`."""
         epoch = step // self.steps_per_epoch
         mine = self.rows(step)[self.rank :: self.world]
-        return [
-            [(epoch, int(row)) for row in rows] for rows in by_tokens(mine, self.lengths, self.micro_tokens)
-        ]
+        budget = self.micro_tokens if most is None else min(most, self.micro_tokens)
+        return [[(epoch, int(row)) for row in rows] for rows in by_tokens(mine, self.lengths, budget)]
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         if self._kept.get("epoch") != epoch:
@@ -102,11 +101,16 @@ def generator(seed: int, epoch: int, row: int) -> np.random.Generator:
 
 
 def batches(
-    plan: Plan, rows: Sequence[Any], collate: Callable[[list], Batch], start: int, stop: int
+    plan: Plan,
+    rows: Sequence[Any],
+    collate: Callable[[list], Batch],
+    start: int,
+    stop: int,
+    most: int | None = None,
 ) -> Iterator[list[Batch]]:
-    """Yield this rank's micro-batches of each step in [start, stop)."""
+    """Yield this rank's micro-batches of each step in [start, stop), of `most` tokens at most."""
     for step in range(start, stop):
         yield [
             collate([(rows[row], generator(plan.seed, epoch, row)) for epoch, row in keys])
-            for keys in plan.micro_batches(step)
+            for keys in plan.micro_batches(step, most)
         ]

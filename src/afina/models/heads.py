@@ -4,18 +4,19 @@ The one place that knows the inside of transformers' model classes.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
-from afina.models.parts import backbone
+from afina.models.parts import backbone, config
 
 # The modules that lead from the last layer to the vocabulary, by family, those that are most particular first.
 VOCABULARY = (
@@ -29,6 +30,7 @@ VOCABULARY = (
 )
 NEXT_SENTENCE = "cls.seq_relationship"
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
+LOGITS = 2**26  # over the vocabulary that are alive at once, 256 MB in float32 (benchmarks/LOG.md)
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -168,6 +170,40 @@ def vocabulary(model: nn.Module, hidden: Tensor) -> Tensor:
         hidden = hidden + bias
     cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma's
     return hidden if cap is None else cap * (hidden / cap).tanh()
+
+
+def surprise(logits: Tensor, gold: Tensor) -> Tensor:
+    """Return the loss in nats [places] of `gold` [places] under `logits` [places, vocabulary]."""
+    return cross_entropy(logits, gold, reduction="none")
+
+
+def drawn(logits: Tensor, _gold: Tensor) -> Tensor:
+    """Return a token [places] drawn for each of `logits` [places, vocabulary], as likely as they say."""
+    return logits.softmax(-1).multinomial(1)[:, 0]
+
+
+def guessed(
+    model: nn.Module,
+    hidden: Tensor,
+    gold: Tensor,
+    told: Callable[[Tensor, Tensor], Tensor] = surprise,
+) -> Tensor:
+    """Return what `told` says, place by place, of the logits over the vocabulary for `hidden` and of the `gold` tokens.
+
+    It is given logits [places, vocabulary] in float32, LOGITS of them at a time. Where a gradient is asked for, those
+    of each part are computed a second time on the way back instead of being kept (Chen et al. 2016).
+    """
+
+    def tell(hidden: Tensor, gold: Tensor) -> Tensor:
+        return told(vocabulary(model, hidden).float(), gold)
+
+    some, learning = max(1, LOGITS // int(config(model).vocab_size)), torch.is_grad_enabled()
+    if len(hidden) <= some:
+        return tell(hidden, gold)
+    parts = zip(hidden.split(some), gold.split(some), strict=True)
+    return torch.cat(
+        [checkpoint(tell, *part, use_reentrant=False) if learning else tell(*part) for part in parts]
+    )
 
 
 @contextmanager

@@ -141,12 +141,11 @@ class Decoder(Written):
 
     def drawn(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with next tokens drawn from what the model thinks; what is read stays as it is."""
-        from afina.models.heads import vocabulary
+        from afina.models.heads import drawn, guessed
 
         labels = batch.tensors["labels"].clone()
         learnt = labels != IGNORED
-        words = vocabulary(model, self.states(model, batch)[learnt])
-        labels[learnt] = words.float().softmax(-1).multinomial(1)[:, 0]
+        labels[learnt] = guessed(model, self.states(model, batch)[learnt], labels[learnt], drawn)
         return replace(batch, tensors={**batch.tensors, "labels": labels})
 
     def write(

@@ -178,14 +178,11 @@ class Written(Task):
 
     def _surprise(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss in nats of every token that counts, in the order of `labels`."""
-        from torch.nn.functional import cross_entropy
-
-        from afina.models.heads import vocabulary
+        from afina.models.heads import guessed
 
         labels = batch.tensors["labels"]
         learnt = labels != IGNORED
-        words = vocabulary(model, self.states(model, batch)[learnt])
-        return cross_entropy(words.float(), labels[learnt], reduction="none")
+        return guessed(model, self.states(model, batch)[learnt], labels[learnt])
 
 
 def _guesses(answers: Sequence[Any]) -> bool:

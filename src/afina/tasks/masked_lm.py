@@ -171,10 +171,10 @@ class MaskedLm(Task):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         from torch.nn.functional import cross_entropy
 
-        from afina.models.heads import next_sentence, pooled, vocabulary
+        from afina.models.heads import guessed, next_sentence, pooled, vocabulary
 
-        hidden, words, gold = self._hidden_words(model, batch)
-        terms = {"mlm": Term(cross_entropy(words.float(), gold, reduction="sum"))}
+        hidden, chosen, gold = self._hidden_words(model, batch)
+        terms = {"mlm": Term(guessed(model, chosen, gold).sum())}
         next_ = next_sentence(model, hidden) if self.nsp else None
         if next_ is not None:
             nsp = cross_entropy(next_.float(), batch.tensors["next"], reduction="sum", ignore_index=IGNORED)
@@ -188,17 +188,18 @@ class MaskedLm(Task):
         """Return the batch with hidden tokens, next sentences and bags of words drawn from what the model thinks."""
         import torch
 
-        from afina.models.heads import next_sentence, pooled, vocabulary
+        from afina.models.heads import drawn, guessed, next_sentence, pooled
 
-        hidden, words, _gold = self._hidden_words(model, batch)
+        hidden, chosen, gold = self._hidden_words(model, batch)
         labels, next_ = batch.tensors["labels"].clone(), batch.tensors["next"]
-        labels[labels != IGNORED] = _draw(words)
+        labels[labels != IGNORED] = guessed(model, chosen, gold, drawn)
         tensors = {**batch.tensors, "labels": labels}
         guess = next_sentence(model, hidden) if self.nsp else None
         if guess is not None:
-            tensors["next"] = torch.where(next_ == IGNORED, next_, _draw(guess))
+            tensors["next"] = torch.where(next_ == IGNORED, next_, drawn(guess.float(), next_))
         if self.bow_weight:  # one word a row: its loss is the mean over the words of the bag
-            tensors["bag"] = _draw(vocabulary(model, pooled(model, hidden)))[:, None]
+            bag = tensors["bag"]
+            tensors["bag"] = guessed(model, pooled(model, hidden), bag, drawn)[:, None]
         return replace(batch, tensors=tensors)
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
@@ -209,20 +210,21 @@ class MaskedLm(Task):
         import torch
         from torch.nn.functional import cross_entropy
 
-        from afina.models.heads import next_sentence
+        from afina.models.heads import guessed, next_sentence, surprise, vocabulary
 
-        hidden, words, gold = self._hidden_words(model, batch)
+        hidden, chosen, gold = self._hidden_words(model, batch)
         next_ = next_sentence(model, hidden) if self.nsp else None
         if batch.rows and "texts" in batch.rows[0]:
-            return self._filled(batch, words, next_)
+            return self._filled(batch, vocabulary(model, chosen), next_)
+
+        def told(logits: Tensor, gold: Tensor) -> Tensor:
+            return torch.stack([surprise(logits, gold), (logits.argmax(-1) == gold).float()], 1)
+
+        losses, right = guessed(model, chosen, gold, told).T
         row_of = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0]
-        columns = [
-            cross_entropy(words.float(), gold, reduction="none"),
-            torch.ones_like(gold),
-            words.argmax(-1) == gold,
-        ]
-        none = torch.zeros(len(batch.tensors["next"]), device=words.device)
-        sums = [none.index_add(0, row_of, column.float()) for column in columns]
+        columns = [losses, torch.ones_like(losses), right]
+        none = torch.zeros(len(batch.tensors["next"]), device=losses.device)
+        sums = [none.index_add(0, row_of, column) for column in columns]
         if next_ is not None:
             known = batch.tensors["next"] != IGNORED
             target = batch.tensors["next"]
@@ -318,17 +320,12 @@ class MaskedLm(Task):
         ]
 
     def _hidden_words(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the last layer's output, the word logits at the hidden positions only, and the hidden tokens."""
-        from afina.models.heads import hidden_states, vocabulary
+        """Return the last layer's output, that at the hidden positions only, and the hidden tokens."""
+        from afina.models.heads import hidden_states
 
         hidden, labels = hidden_states(model, batch.tensors), batch.tensors["labels"]
         chosen = labels != IGNORED
-        return hidden, vocabulary(model, hidden[chosen]), labels[chosen]
-
-
-def _draw(logits: Tensor) -> Tensor:
-    """Return one class for each row of `logits` [rows, classes], as likely as they say."""
-    return logits.float().softmax(-1).multinomial(1)[:, 0]
+        return hidden, hidden[chosen], labels[chosen]
 
 
 def _bag_of_words(logits: Tensor, bag: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from afina.models.find import find as find_model
 from afina.models.heads import asked_once
 from afina.models.load import load_tokenizer
 from afina.names import find
+from afina.train import memory
 from afina.train.atomic import write_text
 from afina.train.folder import STAGES, fingerprint
 
@@ -117,9 +118,8 @@ class Bundle:
     @torch.inference_mode()
     def glance(self, encoded: Sequence[Row]) -> None:
         """Let the model read the longest of the encoded rows, as many as it reads at once, for the memory it takes."""
-        asked = self.task, self.tokenizer, encoded, self.micro_batch_tokens, self.model
-        for _rows, batch in islice(in_batches(*asked), 1):
-            self.task.glance(self.model, batch)
+        given = self.task, self.tokenizer, encoded, self.micro_batch_tokens, self.model
+        next(asked(*given, partial(self.task.glance, self.model)), None)
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""
@@ -143,8 +143,9 @@ def by_row(
     Rows of like length go through the model together.
     """
     found: list[Any] = [None] * len(encoded)
-    for rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
-        for row, answer in zip(rows, ask(model, batch), strict=True):
+    batches = asked(task, tokenizer, encoded, micro_batch_tokens, model, partial(ask, model))
+    for rows, _batch, answers in batches:
+        for row, answer in zip(rows, answers, strict=True):
             found[row] = answer
     return found
 
@@ -159,8 +160,10 @@ def mean_loss(
 ) -> float:
     """Return the loss over all rows, each term divided by its count, dropout off."""
     mean = _Mean()
-    for _rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
-        mean.add(task.loss(model, batch), batch)
+    for _rows, batch, terms in asked(
+        task, tokenizer, encoded, micro_batch_tokens, model, partial(task.loss, model)
+    ):
+        mean.add(terms, batch)
     return mean.value
 
 
@@ -175,11 +178,15 @@ def glances_and_loss(
     """Return what `by_row` says with `task.glance` and what `mean_loss` says; the model reads each batch once."""
     found: list[Any] = [None] * len(encoded)
     mean = _Mean()
-    for rows, batch in in_batches(task, tokenizer, encoded, micro_batch_tokens, model):
+
+    def both(batch: Batch) -> tuple[Loss, list[Any]]:
         with asked_once(model):
-            mean.add(task.loss(model, batch), batch)
-            for row, answer in zip(rows, task.glance(model, batch), strict=True):
-                found[row] = answer
+            return task.loss(model, batch), task.glance(model, batch)
+
+    for rows, batch, (terms, glances) in asked(task, tokenizer, encoded, micro_batch_tokens, model, both):
+        mean.add(terms, batch)
+        for row, glance in zip(rows, glances, strict=True):
+            found[row] = glance
     return found, mean.value
 
 
@@ -203,16 +210,48 @@ class _Mean:
 
 def in_batches(
     task: Task, tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Row], budget: int, model: nn.Module
-) -> Iterator[tuple[list[int], Any]]:
+) -> Iterator[tuple[list[int], Batch]]:
     """Yield the places of rows of like length and their batch, for a model that is only to answer: dropout is off."""
+    for rows, batch, _nothing in asked(task, tokenizer, encoded, budget, model, lambda _batch: None):
+        yield rows, batch
+
+
+def asked(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[Row],
+    budget: int,
+    model: nn.Module,
+    ask: Callable[[Batch], Any],
+) -> Iterator[tuple[list[int], Batch, Any]]:
+    """Yield the places of rows of like length, their batch, and what `ask` says of it; dropout is off.
+
+    Where it runs out of memory, that batch and all after it are halved; InputError where it was a single row.
+    """
     model.eval()
     device = next(model.parameters()).device
     if device.type == "cpu" and not task.writes:
         budget = min(budget, CACHED)
     lengths = [task.length(row) for row in encoded]
-    order = sorted(range(len(encoded)), key=lambda row: -lengths[row])
-    for rows in by_tokens(order, lengths, budget):
-        yield rows, task.collate([(encoded[row], generator(0, 0, row)) for row in rows], tokenizer).to(device)
+    left = sorted(range(len(encoded)), key=lambda row: -lengths[row])
+    while left:
+        done = 0
+        for rows in by_tokens(left, lengths, budget):
+            batch = task.collate([(encoded[row], generator(0, 0, row)) for row in rows], tokenizer)
+            try:
+                batch = batch.to(device)
+                found = ask(batch)
+            except memory.ERRORS as error:
+                if not memory.ran_out(error):
+                    raise
+                budget = memory.halved(len(rows), lengths[rows[0]])
+                break
+            done += len(rows)
+            yield rows, batch, found
+        else:
+            return
+        left = left[done:]
+        memory.release()
 
 
 def _find(base: Base | None, folder: Path) -> Path:

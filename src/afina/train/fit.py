@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from afina.core import Batch, Curvature, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
-from afina.train import checkpoint, machine
+from afina.train import checkpoint, machine, memory
 from afina.train.curvature import Drawn, observer
 from afina.train.frozen import Readings, keeping
 from afina.train.guard import Guard
@@ -62,9 +62,11 @@ class Progress:
     rows: int = 0
     seconds: float = 0.0
     kept: int = 0  # rows that pass the frozen blocks of the stage once and for all
+    micro_batch_tokens: int | None = None  # since a step ran out of memory; None: as many as the plan says
     guard: Guard = field(default_factory=Guard)
 
 
+Batches = Callable[[int, int, int | None], Iterable[list[Batch]]]
 Evaluate = Callable[[nn.Module], tuple[list[float], dict[str, Any]]]
 
 
@@ -73,7 +75,7 @@ def fit(
     model: nn.Module,
     method: Method,
     loss: Callable[[nn.Module, Batch], Loss],
-    batches: Callable[[int, int], Iterable[list[Batch]]],
+    batches: Batches,
     budget: Budget,
     run: Path,
     *,
@@ -87,7 +89,8 @@ def fit(
 ) -> Progress:
     """Train `model` to the end of the budget and return how it went.
 
-    `batches(start, stop)` yields the micro-batches of each step; `evaluate` returns a score (more is better; the
+    `batches(start, stop, most)` yields the micro-batches of each step, of at most `most` tokens where that is not None: a
+    step that runs out of memory is taken again with half as many, and all steps after it have no more. `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
     far. With `readings` what frozen blocks give is computed once. `run/last` holds the state to resume from. `drawn`
     gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. Raises
@@ -104,7 +107,7 @@ def fit(
     with Bar(budget.steps, quiet or not first, progress.step) as bar, asked_to_stop() as stop:
         log = Log(run / "steps.jsonl", progress.step if saved else None) if first else None
         watch = _Watch(
-            accelerator, model, _trained(stages, model), budget, run, progress, steps_per_epoch,
+            accelerator, model, _trained(stages, model), batches, budget, run, progress, steps_per_epoch,
             evaluate, keep_best, log, bar,
         )  # fmt: skip
         for stage, start, end in spans(stages, budget.steps):
@@ -127,12 +130,13 @@ def fit(
                     objective,
                     optimizer,
                     partial(_rate_in_stage, budget, stage, start, end),
-                    batches(progress.step, end),
+                    watch.batches_of(progress.step, end),
                     max_grad_norm=budget.max_grad_norm,
                     seed=budget.seed,
                     start=progress.step,
                     skips=progress.guard.skips if budget.spike_guard else None,
                     observe=observer(accelerator, objective, plain, budget.seed, drawn),
+                    smaller=watch.smaller,
                 ):
                     watch.after(step, plain, stop.asked)
                     if progress.stopped:
@@ -146,11 +150,12 @@ def fit(
 
 @dataclass
 class _Watch:
-    """What happens after every step: it is told, now and then scored and saved, and the end is seen."""
+    """What happens around every step: it is cut, told, now and then scored and saved, and the end is seen."""
 
     accelerator: Accelerator
     model: nn.Module
     trained: frozenset[str]
+    batches: Batches
     budget: Budget
     run: Path
     progress: Progress
@@ -159,6 +164,26 @@ class _Watch:
     keep_best: Callable[[nn.Module], None] | None
     log: Log | None
     bar: Bar
+
+    def batches_of(self, start: int, stop: int) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of each step [start, stop), as small as has been found to fit by then."""
+        for index in range(start, stop):
+            yield from self.batches(index, index + 1, self.progress.micro_batch_tokens)
+
+    def smaller(self, index: int, micro: list[Batch]) -> list[Batch]:
+        """Return the micro-batches of a step that ran out of memory anew, and have those after it cut like it."""
+        cut = partial(self.batches, index, index + 1)
+        micro, most = memory.smaller(micro, cut)
+        self.progress.micro_batch_tokens = most
+        if self.log:
+            self.log.write({"step": index + 1, "micro_batch_tokens": most})
+        self.bar.say(
+            _(
+                "Step {step} ran out of memory and is taken again: from here on at most {tokens} tokens go through the "
+                "model at once (--micro-batch-tokens), which takes longer and changes no result."
+            ).format(step=index + 1, tokens=most)
+        )
+        return micro
 
     def after(self, step: Step, optimizer: torch.optim.Optimizer, asked_here: bool) -> None:
         progress, budget = self.progress, self.budget

@@ -1,7 +1,8 @@
-"""How long a training will take and how much memory, from a few of its own steps that change no weight."""
+"""What a training will take: how many tokens fit at once, how long and how much memory, from what changes no weight."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,8 @@ from torch import nn
 
 from afina.batching.plan import Plan
 from afina.core import Batch, Loss, Method
-from afina.train import machine
-from afina.train.fit import spans, unfreeze
+from afina.train import machine, memory
+from afina.train.fit import Batches, spans, unfreeze
 from afina.train.frozen import Readings, keeping
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw
@@ -21,6 +22,9 @@ TIMED = 4  # steps of each stage that are timed, after one that is not
 # What steps of other lengths leave unused between them: a share of what one takes, at most so many MB (benchmarks/LOG.md).
 HOLES, MOST_HOLES = 0.5, 160
 WORTH = 50  # steps; a shorter training is sooner done than foretold
+
+
+MOVED = 12  # bytes beside each weight that trains: its gradient, and two numbers of AdamW
 
 
 class Forecast(NamedTuple):
@@ -47,12 +51,73 @@ class _Clock:
         return (self.at[-1] - self.at[1]) / max(sum(batch.tokens for batch in self.batches[1:]), 1)
 
 
+def fitting(
+    accelerator: Accelerator,
+    model: nn.Module,
+    method: Method,
+    loss: Callable[[nn.Module, Batch], Loss],
+    batches: Batches,
+    plan: Plan,
+) -> int:
+    """Return how many tokens at once fit into the memory that is free: those of `plan`, or half, a quarter … of them.
+
+    What the longest row leaves for the way back is counted in one forward pass, and a micro-batch takes as much for
+    each row of that length. Where nothing is known of the memory, and for several processes, all is said to fit.
+    """
+    free = memory.free(accelerator.device)
+    if free is None or accelerator.num_processes > 1:
+        return plan.micro_tokens
+    model.to(accelerator.device)
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    weights, stage = max(
+        (
+            (sum(n for name, n in sizes.items() if stage.trainable is None or name in stage.trainable), stage)
+            for stage in method.stages(model)
+        ),
+        key=lambda each: each[0],
+    )
+    unfreeze(model, stage)
+    step = _longest(plan)
+    ((row, *_others),) = batches(step, step + 1, 1)
+    # In float32: with less precision copies of the weights would be counted for every row.
+    a_row = _kept(Objective(model, loss).train(), row.to(accelerator.device))
+    model.requires_grad_(True)
+    tokens, length = plan.micro_tokens, max(plan.lengths)
+    while tokens > length and MOVED * weights + (1 + HOLES) * a_row * (tokens // length) > free:
+        tokens //= 2
+    return tokens
+
+
+def _kept(objective: nn.Module, batch: Batch) -> int:
+    """Return the bytes beside the weights that a forward pass leaves for the way back."""
+    own = {weight.untyped_storage().data_ptr() for weight in objective.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = objective(batch)  # held, so that no memory is counted as that of another tensor
+    size = sum(size for place, size in kept.items() if place not in own)
+    del found
+    return size
+
+
+def _longest(plan: Plan) -> int:
+    """Return the step of the first epoch with the longest row."""
+    return max(
+        range(plan.steps_per_epoch), key=lambda step: max(plan.lengths[row] for row in plan.rows(step))
+    )
+
+
 def forecast(
     accelerator: Accelerator,
     model: nn.Module,
     method: Method,
     loss: Callable[[nn.Module, Batch], Loss],
-    batches: Callable[[int, int], Iterable[list[Batch]]],
+    batches: Batches,
     plan: Plan,
     total: int,
     timed: int = TIMED,
@@ -70,9 +135,7 @@ def forecast(
     before = peak_memory_mb()
     model.to(accelerator.device)
     machine.plain_attention(model, accelerator)
-    longest = max(
-        range(plan.steps_per_epoch), key=lambda step: max(plan.lengths[row] for row in plan.rows(step))
-    )
+    longest = _longest(plan)
     tokens = sum(plan.lengths)
     seconds = 0.0
     for stage, start, end in spans(method.stages(model), total):
@@ -81,16 +144,29 @@ def forecast(
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
         objective, optimizer = accelerator.prepare(Objective(model, loss), still)
         places = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
-        tried = [micro for index in (longest, *places, longest) for micro in batches(index, index + 1)]
+        where = (longest, *places, longest)
+        tried = [micro for index in where for micro in batches(index, index + 1, None)]
         clock = _Clock([batch for micro in tried for batch in micro])
         readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
         passes = (end - start) / plan.steps_per_epoch
         with keeping(accelerator, model, stage, readings, passes) as kept:
             filled = clock.seconds_a_token() if kept else 0.0
+
+            def smaller(number: int, micro: list[Batch], where: tuple[int, ...] = where) -> list[Batch]:
+                cut = partial(batches, where[number], where[number] + 1)
+                return memory.smaller(micro, cut)[0]
+
             taken = []
-            for number, step in enumerate(
-                steps(accelerator, objective, optimizer, lambda _step: 0.0, tried, max_grad_norm=1.0)
-            ):
+            made = steps(
+                accelerator,
+                objective,
+                optimizer,
+                lambda _step: 0.0,
+                tried,
+                max_grad_norm=1.0,
+                smaller=smaller,
+            )
+            for number, step in enumerate(made):
                 if 0 < number <= len(places):
                     taken.append(step)
                 if score and number == len(places):

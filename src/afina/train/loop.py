@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from afina.core import Batch, Loss, Step
+from afina.train import memory
 
 
 class Objective(nn.Module):
@@ -45,6 +46,7 @@ def steps(
     start: int = 0,
     skips: Callable[[float, float], bool] | None = None,
     observe: Callable[[int, list[Batch], dict[str, float]], None] | None = None,
+    smaller: Callable[[int, list[Batch]], list[Batch]] | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step per list of micro-batches and yield what happened.
 
@@ -52,28 +54,30 @@ def steps(
     batch is cut changes nothing. `rate` gives the factor on each group's own learning rate. Dropout draws from a
     generator keyed by (seed, step, rank): a run stopped and resumed needs no saved random state. A step of whose loss
     and gradient norm `skips` says so changes no weight. `observe` is shown each step's index, batches and counts before
-    it is taken, for an optimizer that wants to know the curvature.
+    it is taken, for an optimizer that wants to know the curvature. A step that runs out of memory is taken again from
+    its beginning with the micro-batches that `smaller` makes of its index and those that it had.
     """
     base = [group["lr"] for group in optimizer.param_groups]
     began = time.perf_counter()
     for index, micro in enumerate(batches, start):
         objective.train()
         totals = _totals(accelerator, micro)
-        if observe:
-            observe(index, micro, totals)
-        torch.manual_seed(mix(seed, index, accelerator.process_index))
-        sums: dict[str, Tensor] = {}
-        for batch in micro:
-            last = batch is micro[-1]
-            with nullcontext() if last else accelerator.no_sync(objective):
-                terms = objective(batch.to(accelerator.device))
-                # Where nothing counts, the sum is 0 and so is its gradient.
-                parts = [value * weight / (totals[name] or 1.0) for name, (value, weight) in terms.items()]
-                # DDP averages over the processes, but the counts above are already those of all of them.
-                accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
-            for name, (value, weight) in terms.items():
-                part = torch.stack([value.detach().float(), value.detach().float() * weight])
-                sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        seen = observe is None
+        while True:
+            try:
+                if observe and not seen:
+                    observe(index, micro, totals)
+                    seen = True
+                torch.manual_seed(mix(seed, index, accelerator.process_index))
+                sums = _gradient(accelerator, objective, micro, totals)
+                break
+            except memory.ERRORS as error:
+                if smaller is None or not memory.ran_out(error):
+                    raise
+            # Out here the error is gone, and with it all that it held on to.
+            optimizer.zero_grad(set_to_none=True)
+            memory.release()
+            micro = smaller(index, micro)
         norm = float(accelerator.clip_grad_norm_(objective.parameters(), max_grad_norm))
         names = sorted(sums)
         reduced = accelerator.reduce(torch.stack([sums[name] for name in names]), "sum").tolist()
@@ -83,7 +87,7 @@ def steps(
             group["lr"] = learning_rate * rate(index)
         skipped = skips is not None and skips(whole, norm)
         if not skipped:
-            optimizer.step()
+            _move(optimizer)
         optimizer.zero_grad(set_to_none=True)
         yield Step(
             index=index + 1,
@@ -99,6 +103,35 @@ def steps(
         began = time.perf_counter()
     for group, learning_rate in zip(optimizer.param_groups, base, strict=True):
         group["lr"] = learning_rate
+
+
+def _gradient(
+    accelerator: Accelerator, objective: nn.Module, micro: list[Batch], totals: dict[str, float]
+) -> dict[str, Tensor]:
+    """Add up the gradient of a step; return by term its sum, and the same times its weight."""
+    sums: dict[str, Tensor] = {}
+    for batch in micro:
+        last = batch is micro[-1]
+        with nullcontext() if last else accelerator.no_sync(objective):
+            terms = objective(batch.to(accelerator.device))
+            # Where nothing counts, the sum is 0 and so is its gradient.
+            parts = [value * weight / (totals[name] or 1.0) for name, (value, weight) in terms.items()]
+            # DDP averages over the processes, but the counts above are already those of all of them.
+            accelerator.backward(torch.stack(parts).sum() * accelerator.num_processes)
+        for name, (value, weight) in terms.items():
+            part = torch.stack([value.detach().float(), value.detach().float() * weight])
+            sums[name] = sums.get(name, torch.zeros_like(part)) + part
+    return sums
+
+
+def _move(optimizer: Any) -> None:
+    """Change the weights; InputError where there is no room for what the optimizer keeps, half of which may be made."""
+    try:
+        optimizer.step()
+    except memory.ERRORS as error:
+        if not memory.ran_out(error):
+            raise
+        raise memory.too_large() from None
 
 
 def _totals(accelerator: Accelerator, micro: list[Batch]) -> dict[str, float]:

@@ -163,6 +163,14 @@ def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[st
     return said
 
 
+def fewer_in_words(tokens: int, usual: int) -> str:
+    """Say that fewer tokens go through the model at once than usual."""
+    return _(
+        "Not all memory that {usual} tokens at once would take is free, so {tokens} go through the model "
+        "(--micro-batch-tokens), which takes longer and changes no result."
+    ).format(usual=usual, tokens=tokens)
+
+
 def forecast_in_words(foretold: Any) -> str:
     """Say how long all steps will take and how much memory."""
     from afina.report.numbers import duration

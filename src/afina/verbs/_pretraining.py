@@ -10,6 +10,7 @@ from afina.core import Batch
 from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
+from afina.settings import MICRO_BATCH_TOKENS
 from afina.verbs import _hours
 from afina.verbs._job import PASSING, passing, same, unchanged
 from afina.verbs._objectives import OBJECTIVES
@@ -269,7 +270,9 @@ def phases(
             mean = sum(lengths) / len(lengths)
             rows = max(1, round(weight * chosen.tokens_per_step / mean))
             # The masks of two texts are drawn apart: their plans must not share a seed.
-            plan = Plan(lengths, rows, chosen.micro_batch_tokens, seed + 2 * place, world, rank)
+            plan = Plan(
+                lengths, rows, chosen.micro_batch_tokens or MICRO_BATCH_TOKENS, seed + 2 * place, world, rank
+            )
             sources.append((objective.rows(windows, tokenizer), plan))
             size += rows * mean
         steps = round(share * tokens / size)
@@ -416,16 +419,19 @@ def _read(
 
 
 def between(
-    phases: list[Phase], collate: Callable[[list], Batch], start: int, stop: int
+    phases: list[Phase], collate: Callable[[list], Batch], start: int, stop: int, most: int | None = None
 ) -> Iterator[list[Batch]]:
-    """Yield the batches of the steps [start, stop): the phases one after another, each with steps of its own."""
+    """Yield the batches of the steps [start, stop), of `most` tokens at most: the phases one after another.
+
+    Each has steps of its own.
+    """
     from afina.batching.plan import batches
 
     done = 0
     for sources, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            drawn = (batches(plan, rows, collate, first, last) for rows, plan in sources)
+            drawn = (batches(plan, rows, collate, first, last, most) for rows, plan in sources)
             for parts in zip(*drawn, strict=True):
                 yield [batch for part in parts for batch in part]
         done += steps

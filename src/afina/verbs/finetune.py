@@ -1,6 +1,7 @@
 """Fine-tune a model on a person's own rows: a file in; a trained, measured, reusable model out."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
-from afina.settings import Training, setting
+from afina.settings import MICRO_BATCH_TOKENS, Training, setting
 from afina.verbs import _chain
 from afina.verbs._describe import (
     check_learnable,
     evaluation,
+    fewer_in_words,
     forecast_in_words,
     labels_in_words,
     mask_in_words,
@@ -246,7 +248,7 @@ def _train(
     from afina.train.bundle import Base, Bundle
     from afina.train.fit import fit
     from afina.train.fitting import judge
-    from afina.train.forecast import WORTH, forecast
+    from afina.train.forecast import WORTH, fitting, forecast
     from afina.train.run import Run, write_settings
     from afina.train.track import peak_memory_mb, read, say
 
@@ -263,7 +265,8 @@ def _train(
     base = Base.of(str(source) if verb.stage else verb.model, source)
     accelerator = machine.accelerator(verb.precision)
     plan = Plan(
-        [task.length(piece) for piece in pieces], verb.train_batch_size, verb.micro_batch_tokens,
+        [task.length(piece) for piece in pieces], verb.train_batch_size,
+        verb.micro_batch_tokens or MICRO_BATCH_TOKENS,
         verb.seed, accelerator.num_processes, accelerator.process_index,
     )  # fmt: skip
     total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
@@ -284,8 +287,15 @@ def _train(
     if verb.show_mask and accelerator.is_main_process:
         for sentence in mask_in_words(task, tokenizer, encoded[0]):
             say(sentence)
-    batches_of = partial(batches, plan, pieces, partial(task.collate, tokenizer=tokenizer))
-    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * verb.micro_batch_tokens, base)
+    collate = partial(task.collate, tokenizer=tokenizer)
+    batches_of = partial(batches, plan, pieces, collate)
+    if verb.micro_batch_tokens is None:
+        usual, some = plan.micro_tokens, fitting(accelerator, model, method, task.loss, batches_of, plan)
+        verb, plan = verb.replace(micro_batch_tokens=some), replace(plan, micro_tokens=some)
+        batches_of = partial(batches, plan, pieces, collate)
+        if some < usual:
+            say(fewer_in_words(some, usual), quiet)
+    bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * plan.micro_tokens, base)
     foretold = None
     if verb.dry_run or (total >= WORTH and not verb.resume):
         foretold = forecast(
@@ -345,6 +355,7 @@ def _train(
         found["details"] |= {
             "data": about_data,
             "forecast": foretold._asdict() if foretold else None,
+            "micro_batch_tokens": progress.micro_batch_tokens or plan.micro_tokens,
             "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
             if evaluations
             else None,
