@@ -346,12 +346,16 @@ def _batches(sentences: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, 
 
 
 def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy of the backend without the truncation and padding that earlier calls may have left on."""
+    """A copy of the backend without the truncation and padding that earlier calls may have left on.
+
+    Text that names a control token, as web pages about models do, is text to it.
+    """
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
+    backend.encode_special_tokens = True
     return backend
 
 

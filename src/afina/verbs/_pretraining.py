@@ -208,13 +208,18 @@ def encoded(
         raise cannot_write(folder, error) from None
 
 
-def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
-    """Return the model as it is before the first step: that of `source`, or a new one."""
+def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any, run: Path) -> Any:
+    """Return the model as it is before the first step: that of `source`, or a new one.
+
+    What a new one begins with is not counted where the `run` goes on from weights of its own.
+    """
     from afina.models.load import load
+    from afina.train import checkpoint
 
     objective = OBJECTIVES[chosen.objective]
     if not source:
-        return objective.build(chosen, tokenizer, corpus)
+        goes_on = chosen.resume and checkpoint.progress(run / "last") is not None
+        return objective.build(chosen, tokenizer, None if goes_on else corpus)
     model: Any = load(source, objective.task.head, dropout=chosen.dropout or 0.0)
     check_length(chosen, model.config.max_position_embeddings)
     return model
