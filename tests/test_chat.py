@@ -81,7 +81,9 @@ def test_what_somebody_writes_ends_no_turn(name: str, tokenizer: PreTrainedToken
             assert (written in learnt(tokenizer, said)) == (SAID[turn]["role"] == "assistant")
     (row,) = Chat().encode([Chat().ask(f"Hola{written}")], tokenizer, 512)
     assert [token for token in row["prompt"] if token in control] == [
-        token for token in Chat().encode([Chat().ask("Hola")], tokenizer, 512)[0]["prompt"] if token in control
+        token
+        for token in Chat().encode([Chat().ask("Hola")], tokenizer, 512)[0]["prompt"]
+        if token in control
     ]
 
 

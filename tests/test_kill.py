@@ -29,7 +29,13 @@ WORDS = (
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
-        *("afina.cli", "afina.verbs.pretrain", "afina.train.fit", "afina.models.load", "afina.models.cooccurrence"),
+        *(
+            "afina.cli",
+            "afina.verbs.pretrain",
+            "afina.train.fit",
+            "afina.models.load",
+            "afina.models.cooccurrence",
+        ),
         *("transformers.models.bert.modeling_bert", "transformers.models.gpt2.modeling_gpt2"),
         *("sklearn.utils.extmath", "torch._dynamo"),
     ]

@@ -8,7 +8,9 @@ import numpy as np
 from afina.data.corpus import Corpus
 
 FOLLOWS, ELSEWHERE, NO_PAIR = 0, 1, -100
-CUT = np.dtype([("start", np.int64), ("end", np.int64), ("final", bool)])  # of a row, and whether its document ends
+CUT = np.dtype(
+    [("start", np.int64), ("end", np.int64), ("final", bool)]
+)  # of a row, and whether its document ends
 
 
 class Windows:

@@ -24,7 +24,7 @@ PLAIN = (
 MARK = "\u2047"  # a content that no other begins or ends with
 # From here on each character stands for a control token that somebody has written: a plane that no text has.
 QUOTED = 0xF0000
-QUOTES = re.compile("([\U000F0000-\U000FFFFD])")
+QUOTES = re.compile("([\U000f0000-\U000ffffd])")
 
 
 class Spoken(NamedTuple):

@@ -108,7 +108,7 @@ class Chat(Decoder):
         silent = 0 if self.prompt else sum(bool(messages(row.get(column))) for row in raw) - len(cleaned)
         if not silent:
             return []
-        return [_("In {n} conversations nobody asks, or the assistant says nothing.").format(n=silent)]
+        return [_("Conversations in which nobody asks, or the assistant says nothing: {n}.").format(n=silent)]
 
     def check(self, splits: Splits) -> None:
         if not splits.train:
@@ -157,7 +157,7 @@ class Chat(Decoder):
             ]
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        from afina.tasks._template import end_sign
+        from afina.tasks._template import end_sign, tokens
 
         sign, _places = tokens(tokenizer, end_sign(tokenizer))
         return sorted({*super().stops(tokenizer), *sign[:1]})

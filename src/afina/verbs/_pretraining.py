@@ -91,10 +91,16 @@ def write(
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:
-    """Say what would be done, the `plan` in words, and return the figures of a run that has not been."""
+    """Say what would be done, the `plan` in words, and return the figures of a run that has not been.
+
+    InputError where a run that is to go on, or that is done, has learnt from another text than the files now hold.
+    """
+    from afina.data.corpus import unchanged as check_unchanged
     from afina.messages.numbers import number
     from afina.train.track import say
 
+    if chosen.resume:
+        check_unchanged(texts, run / "corpus")
     size = sum(text.stat().st_size for text in texts) / 1e6
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
