@@ -113,7 +113,7 @@ CASES = {
     "finetune no_label.csv": ["no_label.csv", "--label"],
     "finetune one_class.csv": ["same label 'x'"],
     "finetune few.csv": ["8", "At least 10"],
-    "finetune blank.csv": ["0 usable rows"],
+    "finetune blank.csv": ["Usable rows: only 0."],
     "finetune toy.csv --test unseen.csv": ["test part", "regular (1)"],
     "finetune toy.csv --validation unseen.csv": ["validation part", "regular (1)"],
     "finetune toy.csv --test missing.csv": ["'missing.csv'"],

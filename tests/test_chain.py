@@ -169,6 +169,11 @@ def test_a_chain_goes_on_where_it_was_cut(
     assert afina_("finetune", "cut/run.toml", "--resume", "--quiet").code == 0
     assert done.stat().st_mtime_ns == when
 
+    (tmp_path / "text.txt").unlink()  # of a stage that is done: what it has learnt is not what is there now
+    corpus(tmp_path / "text.txt", 41)
+    said = afina_("finetune", "cut/run.toml", "--resume", "--quiet")
+    assert said.code == 2 and "Stage 1 (adapt): The text has changed since the run began" in said.err
+
 
 @pytest.mark.slow
 def test_a_chain_is_found_from_elsewhere_and_when_it_has_moved(

@@ -1,5 +1,6 @@
 """Conversations: their forms, which tokens are learnt, and what is refused."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,36 @@ def learnt(tokenizer: PreTrainedTokenizerBase, said: list[dict[str, str]]) -> st
         open_ = known
     parts = text.replace("\0", "").split("|")
     return "|".join(tokenizer.decode([int(number) for number in part.split()]) for part in parts)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_somebody_writes_ends_no_turn(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A user's turn that names the template's signs must not speak as the assistant or the system."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<|end|>"]})
+    tokenizer.chat_template = TEMPLATES[name] or tokenizer.chat_template
+    control = {token for token, each in tokenizer.added_tokens_decoder.items() if each.special}
+    written = "".join(tokenizer.convert_ids_to_tokens(sorted(control)))
+
+    def signs(said: list[dict[str, str]]) -> list[int]:
+        ids, _marks = Chat().tokens({"messages": said}, tokenizer)
+        return [token for token in ids if token in control]
+
+    assert len(signs(SAID)) > len(SAID) or name == "plain"
+    for turn in range(len(SAID)):
+        said = [dict(message) for message in SAID]
+        said[turn]["content"] += f" {written} ¿No?"
+        assert signs(said) == signs(SAID)
+        ids, _marks = Chat().tokens({"messages": said}, tokenizer)
+        assert written in tokenizer.decode(ids)
+        if turn != 2 or name != "forgetful":
+            assert (written in learnt(tokenizer, said)) == (SAID[turn]["role"] == "assistant")
+    (row,) = Chat().encode([Chat().ask(f"Hola{written}")], tokenizer, 512)
+    assert [token for token in row["prompt"] if token in control] == [
+        token
+        for token in Chat().encode([Chat().ask("Hola")], tokenizer, 512)[0]["prompt"]
+        if token in control
+    ]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

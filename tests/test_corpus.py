@@ -71,6 +71,14 @@ def test_text_that_names_a_piece_is_not_that_piece(tokenizer):
     assert tokenizer.tokenize("##ó") == ["[UNK]", "[UNK]", "ó"]
 
 
+def test_text_that_names_a_control_token_is_text(tokenizer, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("El [MASK] oculta [SEP] una palabra.\n\nOtra [CLS] cosa.", encoding="utf-8")
+    corpus = Corpus.build([file], tokenizer, tmp_path / "corpus")
+    assert not {2, 3, 4} & set(corpus.tokens.tolist())
+    assert "oculta" in tokenizer.decode(corpus.tokens)
+
+
 def test_two_trainings_give_the_same_vocabulary(tokenizer):
     again = train_wordpiece(iter(TEXT.splitlines() * 50), 2200)
     assert again.get_vocab() == tokenizer.get_vocab()

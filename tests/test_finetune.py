@@ -166,6 +166,22 @@ def test_a_repeat_on_changed_data_says_so(afina_: Command) -> None:
     assert "its rows have changed" in said.err and "--overwrite" in said.err
 
 
+def test_a_repeat_from_a_changed_model_says_so(afina_: Command) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    file = Path("tiny/model.safetensors")
+    weights = load_file(file)
+    next(iter(weights.values())).add_(torch.tensor(0.5))
+    save_file(weights, file, metadata={"format": "pt"})
+    said = afina_("finetune", "runs/toy/run.toml", "--dry-run")
+    assert said.code == 0 and "The model tiny is not the model of the run: its weights" in said.err
+    said = afina_("finetune", "toy.csv", "--model", "tiny", "--resume")
+    assert said.code == 2 and "its weights have changed. Start anew with --overwrite." in said.err
+    said = afina_("finetune", "runs/toy/run.toml", "--model", "tiny", "--dry-run")  # a model of one's choice
+    assert said.code == 0 and "weights have changed" not in said.err
+
+
 def test_resuming_a_whole_run_changes_nothing_but_the_times(afina_: Command) -> None:
     before = toy.weights(Path("runs/toy"))
     for words in (("toy.csv", "--model", "tiny", "--max-steps", "4"), ("runs/toy/run.toml",)):
@@ -253,7 +269,7 @@ def test_evaluate_says_what_it_found(afina_: Command) -> None:
     rows = [*((text, label) for text, label in toy.ROWS), ("texto nuevo", "regular"), ("", "bien")]
     other = toy.table(Path("other.csv"), rows, ("opinion", "sentimiento"))
     said = afina_("evaluate", "runs/toy", other, "--json")
-    for part in ("'opinion'", "'sentimiento'", "1 rows without text", "does not know", "regular"):
+    for part in ("'opinion'", "'sentimiento'", "Rows without text, left out: 1.", "does not know", "regular"):
         assert part in said.err
     assert said.err.splitlines() == said.json["details"]["data"]["notes"]
     shutil.move("toy.csv", "elsewhere.csv")
@@ -275,7 +291,7 @@ def test_labels_are_named_and_those_without_rows_too(afina_: Command) -> None:
     rare = [("algo raro", "raro"), ("otra cosa rara", "raro"), ("sin etiqueta", "NaN")]
     said = afina_("finetune", toy.table(Path("rare.csv"), [*toy.ROWS, *rare]), "--dry-run", "--model", "tiny")
     assert "Labels (3): bien (14), mal (14), raro (2)." in said.err
-    assert "1 rows without text or label" in said.err
+    assert "Rows without text or label, left out: 1." in said.err
     for part in ("validation", "test"):
         assert f"Labels without a row in the {part} part" in said.err
 

@@ -309,15 +309,15 @@ def test_every_verb_says_what_is_cut(folder: Path, tmp_path: Path, run: Callable
     base = ("finetune", file, "--model", folder, "--max-length", 16, "--max-steps", 2)
     said = run(*base, "--output-dir", tmp_path / "cut")
     assert said.code == 0, said.err
-    assert said.err.count("20 of 60 rows are longer than 16 tokens") == 1 and "are not seen" in said.err
+    assert said.err.count("Of 60 rows, longer than 16 tokens: 20.") == 1 and "are not seen" in said.err
     said = run(*base, "--output-dir", tmp_path / "win", "--long", "windows", "--doc-stride", 4)
-    assert "20 of 60 rows are longer than 16 tokens and are read to their end" in said.err
+    assert "Of 60 rows, longer than 16 tokens and read to their end in overlapping windows: 20." in said.err
     some = written(tmp_path / "some.jsonl", rows[38:42])
-    for words_, name in (("are not seen", "cut"), ("are read to their end", "win")):
+    for words_, name in (("are not seen", "cut"), ("read to their end", "win")):
         for verb in (("evaluate", tmp_path / name, some), ("predict", tmp_path / name, some)):
             said = run(*verb)
             assert said.code == 0, said.err
-            assert said.err.count("2 of 4 rows are longer than 16 tokens") == 1 and words_ in said.err
+            assert said.err.count("Of 4 rows, longer than 16 tokens") == 1 and words_ in said.err
         assert "longer than" not in run("predict", tmp_path / name, "hola").err
     task: Any = afina.Run(tmp_path / "win").bundle.task
     assert (task.long, task.doc_stride) == ("windows", 4)
@@ -337,9 +337,9 @@ def test_words_without_a_tag_are_said(folder: Path, tmp_path: Path, run: Callabl
         "--long", "truncate", "--output-dir", tmp_path / "run",
     )  # fmt: skip
     assert said.code == 0, said.err
-    assert "words stand beyond what the model reads; they got no label and count as errors" in said.err
+    assert "Words beyond what the model reads, which got no label and count as errors" in said.err
     said = run("evaluate", tmp_path / "run", written(tmp_path / "test.jsonl", rows[-1:]))
-    assert "16 words stand beyond what the model reads" in said.err
+    assert "count as errors: 16." in said.err
 
 
 BOOK = """

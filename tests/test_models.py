@@ -1,6 +1,7 @@
 """`models`: what is on this machine, and one of them as an ordinary Hugging Face folder."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,24 @@ def test_overwrite_replaces_a_model_only(models: Command, tmp_path: Path) -> Non
     (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")
     assert models("save", "tiny", "mine", "--overwrite").code == 2
     assert (tmp_path / "mine" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", [ENCODER, DECODER])
+def test_a_text_that_names_a_control_token_is_text(name: str, tmp_path: Path) -> None:
+    from afina.models.load import load_tokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(EMBEDDED / name.removeprefix("afina/"), folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["split_special_tokens"] = False  # as Qwen's has it
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = load_tokenizer(folder)
+    control = {token.content: place for place, token in tokenizer.added_tokens_decoder.items()}
+    read = tokenizer(" ".join(control), add_special_tokens=False)["input_ids"]
+    assert not set(read) & (set(control.values()) - {tokenizer.unk_token_id})
+    around = tokenizer("")["input_ids"]
+    assert set(around) & set(control.values()), "those that frame a text are still put there"
+
+    tokenizer.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert not saved.get("split_special_tokens"), "a chat template's signs would be torn apart elsewhere"

@@ -15,7 +15,7 @@ import tomli_w
 
 from afina import messages
 from afina.errors import InputError
-from afina.report import card, charts, finetune, numbers, words
+from afina.report import card, charts, console, finetune, numbers, words
 from afina.report.record import Record
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -428,3 +428,41 @@ def test_card_names_no_folder_of_this_machine_as_base(tmp_path: Path) -> None:
     card.write(run, run / "best")
     text = (run / "best" / "README.md").read_text("utf-8")
     assert "base_model" not in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(("language", "range_"), [("en", "0.710 to 0.890"), ("es", "0,710 a 0,890")])
+def test_a_narrow_terminal_cuts_no_heading_and_no_figure(
+    language: str, range_: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """80 signs are enough; beside long names of models the least important figures fall away."""
+    monkeypatch.setenv("COLUMNS", "80")
+    messages.use_language(language)
+    score = {"value": 0.81234, "low": 0.71, "high": 0.89, "n": 100}
+    loss = {"before": 3.2, "after": 5.1, "off": None}
+    costs = {
+        "trained_weights": 11_234_567,
+        "saved_mb": 45.1,
+        "peak_memory_mb": 987.0,
+        "train_seconds": 1234.5,
+    }
+    line = {"scores": {"macro_f1": score}, "forgetting": {"es": loss, "en": loss}, "ece": 0.123} | costs
+    line |= {"change": "bottleneck adapters after each sublayer", "notes": [], "error": None}
+    models = {"full": "afina/bert-mini-es-en", "houlsby": "dccuchile/bert-base-spanish-wwm-cased"}
+    told = {"task_settings": {}, "direction": 1, "part": "test", "run": "r", "recommendation": {"why": "."}}
+
+    shown = []
+    for several in (False, True):
+        rows = [
+            line | {"method": method, "model": model if several else None} for method, model in models.items()
+        ]
+        console.compare(told | {"task": "classification", "rows": rows})
+        shown.append(capsys.readouterr().out)
+    scores = dict.fromkeys(("rouge_l", "chrf", "exact_match", "loss", "perplexity"), score)
+    rivals = {rival: {"test": scores} for rival in ("majority", "copy", "ngram")}
+    written = {"scores": {"test": scores}, "baselines": rivals, "details": {"differences": {}}}
+    console.evaluate(written | {"run": None, "task": "seq2seq"})
+    shown.append(capsys.readouterr().out)
+    for out in shown:
+        assert "…" not in out and max(map(len, out.splitlines())) <= 80
+        assert out.count(range_) in (2, 5)
+    assert "987" in shown[0] and "987" not in shown[1]

@@ -18,6 +18,7 @@ from afina.models.load import load_tokenizer
 from afina.names import ENCODER
 from afina.tasks._word_places import find
 from afina.tasks.token_labels import TokenLabels
+from afina.verbs._describe import check_learnable, mask_in_words
 from afina.verbs._prepare import clean
 
 run = pytest.fixture(toy.command)
@@ -261,6 +262,19 @@ def test_the_loss_counts_every_word_of_a_long_row_once() -> None:
     assert batch.counts["loss"] == 150 + 4  # LOC is a label that the model does not have
     assert len(batch.tensors["input_ids"]) > 10
     assert batch.tokens == int(batch.tensors["attention_mask"].sum())
+
+
+def test_the_first_piece_of_each_word_is_shown_as_learnt() -> None:
+    rows = cleaned({"tokens": ["Ana", "desoxirribonucleico", "Oslo"], "tags": ["B-PER", "O", "B-LOC"]})
+    task = TokenLabels(kind="entities", labels=("O", "B-PER", "I-PER"))  # LOC was never learnt
+    encoded = task.encode(rows, TOKENIZER, 64)
+    (shown,) = mask_in_words(task, TOKENIZER, encoded)
+    pieces = shown.split("\n")[1].split(" ")
+    assert [piece for piece in pieces if "⟦" in piece] == ["⟦Ana⟧", next(p for p in pieces if p[:3] == "⟦de")]
+    assert pieces[0] == "[CLS]" and pieces[-1] == "[SEP]" and sum("##" in piece for piece in pieces) > 2
+    # A row of words that all have unknown tags is scored, and no error: nothing of it is lost unseen.
+    task = TokenLabels(kind="entities", labels=("B-MISC",))
+    assert check_learnable(task, {"test": task.encode(rows, TOKENIZER, 64)}) == []
 
 
 def test_baselines_know_the_training_words() -> None:

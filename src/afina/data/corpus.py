@@ -123,12 +123,7 @@ class Corpus:
             return cls(folder, facts)
 
         if facts is not None and begun:
-            raise InputError(
-                _(
-                    "The text has changed since the run began: {files}. Put it back to resume, or start anew with "
-                    "--overwrite."
-                ).format(files=", ".join(str(file) for file in files))
-            )
+            raise _changed(files)
         if folder.exists() and (name := _foreign(folder)):
             raise InputError(
                 _("{folder} holds other files ({name}). Choose an empty or new folder.").format(
@@ -148,6 +143,21 @@ class Corpus:
 
 
 OWN_FILES = {"tokens.bin", "sentences.bin", "documents.bin", "corpus.json"}
+
+
+def unchanged(paths: Sequence[Path | str], folder: Path) -> None:
+    """Raise InputError where `folder` holds encoded text that these files made when they held another."""
+    files, facts = [Path(path) for path in paths], _facts(folder)
+    if facts is not None and facts["made_of"]["files"] != [_fingerprint(file) for file in files]:
+        raise _changed(files)
+
+
+def _changed(files: Sequence[Path]) -> InputError:
+    return InputError(
+        _(
+            "The text has changed since the run began: {files}. Put it back to resume, or start anew with --overwrite."
+        ).format(files=", ".join(str(file) for file in files))
+    )
 
 
 def _foreign(folder: Path) -> str | None:
@@ -346,12 +356,16 @@ def _batches(sentences: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, 
 
 
 def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy of the backend without the truncation and padding that earlier calls may have left on."""
+    """A copy of the backend without the truncation and padding that earlier calls may have left on.
+
+    Text that names a control token, as web pages about models do, is text to it.
+    """
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
+    backend.encode_special_tokens = True
     return backend
 
 

@@ -66,7 +66,7 @@ def split(
     """
     total = len(train) + len(validation or []) + len(test or [])
     if total < MIN_ROWS:
-        sentence = _("There are only {count} usable rows. At least {least} are needed, better some hundreds.")
+        sentence = _("Usable rows: only {count}. At least {least} are needed, better some hundreds.")
         raise InputError(sentence.format(count=total, least=MIN_ROWS))
     notes = []
     for name, part in ((_("validation"), validation), (_("test"), test)):

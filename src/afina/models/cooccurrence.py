@@ -32,13 +32,18 @@ def embeddings(
     counts = (counts + counts.T).tocoo()
     of_word = np.asarray(counts.sum(1)).ravel()
     of_context = of_word**SMOOTHING
-    expected = of_word[counts.row] * of_context[counts.col] / of_context.sum()
-    information = np.log(counts.data / expected)
+    # In place, and nothing kept that is not needed any more: these are the largest arrays of a whole pre-training.
+    information = of_word[counts.row]
+    information *= of_context[counts.col]
+    information /= of_context.sum()
+    np.divide(counts.data, information, out=information)
+    np.log(information, out=information)
     kept = information > 0
-    ppmi = sparse.csr_matrix(
-        (information[kept], (counts.row[kept], counts.col[kept])), (vocab_size, vocab_size)
-    )
-    left, values, _right = randomized_svd(ppmi.astype(np.float32), width, n_iter=3, random_state=seed)
+    known = information[kept], (counts.row[kept], counts.col[kept])
+    del counts, information, kept
+    ppmi = sparse.csr_matrix(known, (vocab_size, vocab_size), dtype=np.float32)
+    del known
+    left, values, _right = randomized_svd(ppmi, width, n_iter=3, random_state=seed)
     vectors = left * np.sqrt(values)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 

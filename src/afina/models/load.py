@@ -176,7 +176,10 @@ def load_config(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that `folder` holds, with or without a model; InputError where there is none."""
+    """Return the tokenizer that `folder` holds, with or without a model; InputError where there is none.
+
+    A text that names a control token (`[MASK]`, `</s>`) is text to it: what is to be read as one says so when it calls.
+    """
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -193,6 +196,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
                 folder=folder
             )
         )
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs.pop("split_special_tokens", None)  # or it would be saved, and break chats elsewhere
     return tokenizer
 
 

@@ -1,11 +1,14 @@
 """What a command prints for a person when its work is done: one function a verb; tabs part the columns."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
+from rich.box import Box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from afina.core import About
@@ -17,6 +20,8 @@ from afina.report.words import METRICS, forgetting, name, no_forgetting, short, 
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
+DISPENSABLE = ("peak_memory_mb", "saved_mb", "trained_weights", "train_seconds")  # the first one most
+WIDE = 10_000  # signs, more than a terminal has
 TITLES = {
     "folds": N_("Scores of all rows, each by a model that has not seen it"),
     "test": N_("Scores on the test part"),
@@ -52,30 +57,23 @@ def compare(result: dict[str, Any]) -> None:
         lines,
         key=lambda line: -result["direction"] * line["scores"][metric]["value"] if line["scores"] else 1e9,
     )
-    table = Table(
-        title=_(TITLES[result["part"]]),
-        box=box.SIMPLE,  # with lines between the columns it is too wide for 80 signs
-        padding=0,
+    scores = [(line["scores"] or {}).get(metric) for line in best_first]
+    costs = (_("weights trained"), _("saved, MB"), _("memory, MB"), _("training, s"))
+    _print(
+        _(TITLES[result["part"]]),
+        [
+            _Column(_("method"), [_called(line, words, several=several) for line in best_first], words=True),
+            _Column(name(METRICS, metric), [_cell(score) for score in scores]),
+            _Column(_("95 %\u00a0interval"), [_range(score) if score else "–" for score in scores]),
+            *(
+                _Column(
+                    head, [number(line[key], digits) for line in best_first], spare=DISPENSABLE.index(key) + 1
+                )
+                for head, (key, digits) in zip(costs, COSTS.items(), strict=True)
+            ),
+        ],
     )
-    table.add_column(_("method"), no_wrap=True)
-    table.add_column(name(METRICS, metric), justify="right")
-    table.add_column(_("95 %\u00a0interval"), justify="right", no_wrap=True)
-    heads = (
-        _("weights trained"), _("saved, MB"), _("memory, MB"),
-        _("training, s"),
-    )  # fmt: skip
-    for head in heads:
-        table.add_column(head, justify="right")
-    for line in best_first:
-        score = (line["scores"] or {}).get(metric)
-        table.add_row(
-            _called(line, words, several=several),
-            _cell(score),
-            _range(score) if score else "–",
-            *(number(line[key], digits) for key, digits in COSTS.items()),
-        )
-    Console().print(table)
-    Console().print(_changes(best_first, words, several=several))
+    _changes(best_first, words, several=several)
     for note in dict.fromkeys(note for line in lines for note in line["notes"]):
         print(note)
     for line in lines:
@@ -85,29 +83,63 @@ def compare(result: dict[str, Any]) -> None:
     print(_("The report: {path}/report.html").format(path=result["run"]))
 
 
-def _changes(lines: list[dict[str, Any]], about: About, *, several: bool) -> Table:
-    """Return what each method changes, how far its probabilities are off, and what it forgets."""
+def _changes(lines: list[dict[str, Any]], about: About, *, several: bool) -> None:
+    """Print what each method changes, how far its probabilities are off, and what it forgets."""
+    lines = [line for line in lines if line["scores"]]
     languages = list(dict.fromkeys(language for line in lines for language in line["forgetting"] or ()))
-    table = Table(title=_("What changes, and what is forgotten"), box=box.SIMPLE, padding=0)
-    table.add_column(_("method"), no_wrap=True)
-    table.add_column(_("kind of change"))
-    table.add_column(_("ECE"), justify="right")
-    for language in languages or ["neutral"]:
-        mark = "" if language == "neutral" else f", {language}"
-        table.add_column(_("forgetting") + mark, justify="right")
-    for line in (line for line in lines if line["scores"]):
-        losses = [forgetting(loss) for loss in (line["forgetting"] or {}).values()]
-        table.add_row(
-            _called(line, about, several=several),
-            _(line["change"]),
-            number(line["ece"], 3),
-            *(losses or [no_forgetting(line)] * max(1, len(languages))),
+    forgotten = [
+        _Column(
+            _("forgetting") + (f", {language}" if language else ""),
+            [
+                forgetting(line["forgetting"][language]) if line["forgetting"] else no_forgetting(line)
+                for line in lines
+            ],
         )
-    return table
+        for language in languages or [""]
+    ]
+    _print(
+        _("What changes, and what is forgotten"),
+        [
+            _Column(_("method"), [_called(line, about, several=several) for line in lines], words=True),
+            _Column(_("kind of change"), [_(line["change"]) for line in lines], words=True, spare=2),
+            _Column(_("ECE"), [number(line["ece"], 3) for line in lines], spare=1),
+            *forgotten,
+        ],
+    )
 
 
 def _called(line: dict[str, Any], about: About, *, several: bool) -> str:
     return short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "")
+
+
+class _Column(NamedTuple):
+    """A heading and what stands under it: `words`, which may be broken, or figures; `spare` ones fall away, 1 first."""
+
+    head: str
+    cells: list[str]
+    words: bool = False
+    spare: int = 0
+
+
+def _print(title: str, columns: list[_Column], style: Box = box.SIMPLE, padding: int = 0) -> None:
+    """Print a table without what is spare where the terminal is too narrow: no heading and no figure is ever cut."""
+    console = Console()
+    while True:
+        table = Table(title=title, box=style, padding=(0, padding))
+        for column in columns:
+            if column.words:
+                table.add_column(column.head, overflow="fold")
+            else:  # rich would cut words in two: only the lines of a heading are broken
+                head = re.sub(r" (?!%)", "\n", column.head)
+                table.add_column(head, justify="right", no_wrap=True)
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*cells)
+        least = Measurement.get(console, console.options.update(width=WIDE), table).minimum
+        spare = [column.spare for column in columns if column.spare]
+        if least <= console.width or not spare:
+            console.print(table)
+            return
+        columns = [column for column in columns if column.spare != min(spare)]
 
 
 def evaluate(result: dict[str, Any]) -> None:
@@ -185,20 +217,26 @@ def models(found: list[dict[str, Any]]) -> None:
 def _scores(result: dict[str, Any]) -> None:
     part = next((part for part in TITLES if result["scores"].get(part)), "validation")
     ours = result["scores"][part]
-    table = Table(title=_(TITLES[part]))
-    table.add_column("")
-    table.add_column(_("model"), justify="right")
-    table.add_column(_("95 %\u00a0interval"), justify="center", no_wrap=True)
     rivals = {rival: scores[part] for rival, scores in result["baselines"].items() if scores.get(part)}
     words = (
         saved_task(Path(result["run"]), result["task"]) if result["run"] else task(result["task"], {})
     ).about()
-    for rival in rivals:
-        table.add_column(short(words, rival), justify="right")
-    for metric in ours:
-        mine, *theirs = (_cell(each.get(metric)) for each in (ours, *rivals.values()))
-        table.add_row(name(METRICS, metric), mine, _range(ours[metric]), *theirs)
-    Console().print(table)
+    _print(
+        _(TITLES[part]),
+        [
+            _Column("", [name(METRICS, metric) for metric in ours], words=True),
+            _Column(_("model"), [_cell(score) for score in ours.values()]),
+            _Column(_("95 %\u00a0interval"), [_range(score) for score in ours.values()]),
+            *(
+                _Column(
+                    short(words, rival), [_cell(scores.get(metric)) for metric in ours], spare=len(rivals) - i
+                )
+                for i, (rival, scores) in enumerate(rivals.items())
+            ),
+        ],
+        box.HEAVY_HEAD,
+        1,
+    )
     for gap in result["details"]["differences"].get(part, []):
         print(difference(words, gap))
     if unseen := (result["details"].get(part) or {}).get("unseen"):

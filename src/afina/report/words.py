@@ -431,7 +431,7 @@ def lengths(record: Record) -> list[str]:
     if length.get("rows_in_windows"):
         sentences.append(
             _(
-                "The model reads {max_length} tokens at once: {rows} rows were read to their end in overlapping windows."
+                "The model reads {max_length} tokens at once. Rows that were read to their end in overlapping windows: {rows}."
             ).format(max_length=number(length["max_length"]), rows=number(length["rows_in_windows"]))
         )
     elif length.get("max_length") is not None and not length.get("rows_cut"):
@@ -442,13 +442,13 @@ def lengths(record: Record) -> list[str]:
         )
     if length.get("max_length") is not None and length.get("rows_cut"):
         sentences.append(
-            _("The model reads the first {max_length} tokens: {rows} texts were cut.").format(
+            _("The model reads the first {max_length} tokens. Texts that were cut: {rows}.").format(
                 max_length=number(length["max_length"]), rows=number(length["rows_cut"])
             )
         )
         if length.get("tokens_cut"):
             sentences.append(
-                _("{tokens} tokens in all are not seen; a larger --max-length keeps more.").format(
+                _("Tokens that are not seen, in all: {tokens}. A larger --max-length keeps more.").format(
                     tokens=number(length["tokens_cut"])
                 )
             )

@@ -24,7 +24,8 @@ def question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_leng
     """
     mask = str(tokenizer.mask_token)
     texts = [row[name].replace(MASK, mask) for name in ("text", "text_pair") if name in row]
-    encoded = tokenizer(*texts, truncation=True, max_length=WHOLE)
+    # Here, and nowhere else, a mask that a person has written is one.
+    encoded = tokenizer(*texts, truncation=True, max_length=WHOLE, split_special_tokens=False)
     ids = list(encoded["input_ids"])
     error = None
     if len(ids) > max_length:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afina.errors import InputError
 from afina.messages import _
+from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,6 +22,9 @@ PLAIN = (
 
 
 MARK = "\u2047"  # a content that no other begins or ends with
+# From here on each character stands for a control token that somebody has written: a plane that no text has.
+QUOTED = 0xF0000
+QUOTES = re.compile("([\U000f0000-\U000ffffd])")
 
 
 class Spoken(NamedTuple):
@@ -45,7 +50,9 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, ask: 
 
     options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": ask}
     try:
-        return str(with_template(tokenizer).apply_chat_template(messages, **options))
+        return str(
+            with_template(tokenizer).apply_chat_template(_quoted(_control(tokenizer), messages), **options)
+        )
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise InputError(
@@ -53,6 +60,52 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, ask: 
                 roles=roles, reason=error
             )
         ) from None
+
+
+def _control(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the tokenizer's control tokens, the longest first."""
+    every = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return sorted(every, key=lambda token: (-len(token), token))
+
+
+def _quoted(control: list[str], messages: list[Message]) -> list[Message]:
+    """Return the messages with signs for the control tokens in them: what somebody writes must not end a turn."""
+    quoted = []
+    for message in messages:
+        content = message["content"]
+        for place, token in enumerate(control):
+            content = content.replace(token, chr(QUOTED + place))
+        quoted.append(message | {"content": content})
+    return quoted
+
+
+def tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the tokens of a rendered text, and where in it each stands if the tokenizer can tell.
+
+    The template's control tokens are such; those that somebody has written are read as the characters they are made of.
+    """
+    ids: list[int] = []
+    places: list[tuple[int, int]] = []
+    parts = QUOTES.split(text)
+    control = _control(tokenizer) if len(parts) > 1 else []
+    written = {chr(QUOTED + place): token for place, token in enumerate(control)}
+    start = 0
+    for part in parts:
+        found = tokenizer(
+            written.get(part, part),
+            split_special_tokens=part in written,
+            add_special_tokens=False,
+            return_offsets_mapping=tokenizer.is_fast,
+            truncation=True,
+            max_length=WHOLE,
+        )
+        ids += found["input_ids"]
+        if part in written:  # all of it stands at one sign
+            places += [(start, start + 1)] * len(found["input_ids"])
+        else:
+            places += [(start + first, start + last) for first, last in found.get("offset_mapping", ())]
+        start += len(part)
+    return ids, places
 
 
 def prompt(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
@@ -70,6 +123,7 @@ def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoke
     a turn that the template writes another way later (Qwen leaves out what was thought), that is learnt which would be
     another text if the turn's content were.
     """
+    messages = _quoted(_control(tokenizer), messages)
     text, learnt, sign = render(tokenizer, messages), [], end_sign(tokenizer)
     for i, message in enumerate(messages):
         if message["role"] != "assistant":

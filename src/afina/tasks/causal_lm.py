@@ -68,14 +68,19 @@ class CausalLm(Decoder):
         return None
 
     def tokens(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokens:
-        ids = list(tokenizer(row["text"], truncation=True, max_length=WHOLE)["input_ids"])
+        ids = self._read(row["text"], tokenizer)
         if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
             ids.append(tokenizer.eos_token_id)
         return ids, [True] * len(ids)
 
+    def _read(self, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Control tokens in it are such: conversations are handed around as text that was rendered before."""
+        found = tokenizer(text, truncation=True, max_length=WHOLE, split_special_tokens=False)
+        return list(found["input_ids"])
+
     def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
         text = row["text"] if "asked" in row else _half(row["text"])
-        ids = list(tokenizer(text, truncation=True, max_length=WHOLE)["input_ids"])
+        ids = self._read(text, tokenizer)
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
         return ids or [int(tokenizer.eos_token_id or tokenizer.pad_token_id)]

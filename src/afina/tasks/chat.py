@@ -10,7 +10,6 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
-from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +108,7 @@ class Chat(Decoder):
         silent = 0 if self.prompt else sum(bool(messages(row.get(column))) for row in raw) - len(cleaned)
         if not silent:
             return []
-        return [_("In {n} conversations nobody asks, or the assistant says nothing.").format(n=silent)]
+        return [_("Conversations in which nobody asks, or the assistant says nothing: {n}.").format(n=silent)]
 
     def check(self, splits: Splits) -> None:
         if not splits.train:
@@ -126,7 +125,7 @@ class Chat(Decoder):
         return row["messages"][-1]["content"] if "asked" not in row else None
 
     def tokens(self, row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokens:
-        from afina.tasks._template import spoken
+        from afina.tasks._template import spoken, tokens
 
         text, learnt = spoken(tokenizer, row["messages"])
         if not tokenizer.is_fast:
@@ -135,25 +134,20 @@ class Chat(Decoder):
                     "This model's tokenizer does not say where its tokens stand in a text. Choose another model."
                 )
             )
-        found = tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=WHOLE
-        )
+        ids, places = tokens(tokenizer, text)
         marks = [
             any(start >= first and end <= last and end > start for first, last in learnt)
-            for start, end in found["offset_mapping"]
+            for start, end in places
         ]
-        return list(found["input_ids"]), marks
+        return ids, marks
 
     def prompt_ids(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
         """Of a conversation that is too long the oldest turns are left out, those of the system last."""
-        from afina.tasks._template import prompt
+        from afina.tasks._template import prompt, tokens
 
         messages = list(row["messages"] if "asked" in row else row["messages"][:-1])
         while True:
-            text = prompt(tokenizer, messages)
-            ids = list(
-                tokenizer(text, add_special_tokens=False, truncation=True, max_length=WHOLE)["input_ids"]
-            )
+            ids, _places = tokens(tokenizer, prompt(tokenizer, messages))
             old = next((i for i, each in enumerate(messages[:-1]) if each["role"] != "system"), None)
             if len(ids) <= most or old is None:
                 return ids
@@ -163,9 +157,9 @@ class Chat(Decoder):
             ]
 
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        from afina.tasks._template import end_sign
+        from afina.tasks._template import end_sign, tokens
 
-        sign = tokenizer(end_sign(tokenizer), add_special_tokens=False)["input_ids"]
+        sign, _places = tokens(tokenizer, end_sign(tokenizer))
         return sorted({*super().stops(tokenizer), *sign[:1]})
 
     def ask(self, given: Any) -> Row:

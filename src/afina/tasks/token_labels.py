@@ -162,6 +162,14 @@ class TokenLabels(Tagged):
         """Return the tokens of all windows, padding counted."""
         return len(row["windows"]) * max(map(len, row["windows"]))
 
+    def learnt(self, row: Row) -> list[tuple[int, bool]]:
+        learnt = {place for place, tag in zip(row["places"], row["tags"], strict=True) if tag != IGNORED}
+        return [
+            (token, (window, at) in learnt)
+            for window, ids in enumerate(row["windows"])
+            for at, token in enumerate(ids)
+        ]
+
     def pieces(self, row: Row) -> list[Row]:
         """Return each window with the words that have their place in it; the loss is a sum over words."""
         words: dict[int, list[tuple[int, int]]] = defaultdict(list)

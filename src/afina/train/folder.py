@@ -18,7 +18,8 @@ from afina.train.atomic import cannot_write, write_text
 # What a run leaves in its folder: whatever else lies there is the person's and is never removed.
 FILES = ("run.toml", "compare.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
 STAGES = "stages"  # the runs of the stages before
-FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", STAGES)
+FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", STAGES, "trial")
+HALF = (".new", ".old", ".tmp")  # what a kill leaves beside a file or folder that was being written
 
 
 def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:
@@ -53,7 +54,7 @@ def check(run: Path, *, resume: bool, overwrite: bool) -> None:
     # Without --overwrite a run may begin beside other things, but replaces none of them.
     if not holds and any((run / part).exists() for part in ("best", "last", *FILES)):
         overwrite = True
-    if not holds and overwrite and run.exists() and any(run.iterdir()):
+    if not holds and overwrite and run.exists() and any(each.suffix not in HALF for each in run.iterdir()):
         raise InputError(
             _(
                 "{run} holds other things than a run, so it is not overwritten. Name another --output-dir."
@@ -74,11 +75,16 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
 
 @contextmanager
 def begun(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Claim the folder, and take a new one away again where what is put into it first fails."""
+    """Claim the folder, and let there be no run, nor the folder if it is new, where what is put into it first fails."""
     new = not run.exists()
     claim(run, resume=resume, overwrite=overwrite)
     with unless_refused(run, new=new):
-        yield
+        try:
+            yield
+        except InputError:
+            if not resume:
+                (run / "run.toml").unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -93,8 +99,9 @@ def unless_refused(run: Path, *, new: bool) -> Iterator[None]:
 
 
 def _clear(run: Path) -> None:
-    for part in (*FILES, *FOLDERS):
-        for place in (run / part, run / f"{part}.new", run / f"{part}.old"):
+    """Remove what a run has left, last of all what makes it known as one: a kill in between leaves a run to overwrite."""
+    for part in (*FOLDERS, *reversed(FILES)):
+        for place in (*(run / f"{part}{half}" for half in HALF), run / part):
             if place.is_dir():
                 shutil.rmtree(place)
             else:

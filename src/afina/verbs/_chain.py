@@ -216,7 +216,7 @@ def carry_out(
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
     if main:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
-        facts = machine.recorded() | {"data": prepared.fingerprint, "model": folder.fingerprint(source)}
+        facts = machine.recorded() | {"data": prepared.fingerprint, "model": recorded["model"]}
         kept = {name: value for name, value in chosen.flat().items() if name not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
     accelerator.wait_for_everyone()

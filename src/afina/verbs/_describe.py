@@ -142,7 +142,12 @@ def readings(bundle: "Bundle", rows: Sequence[Row]) -> Any:
 
 
 def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Say how many rows of each part have no token that is learnt; InputError where a part has no other rows."""
+    """Say how many rows of each part have no token that is learnt; InputError where a part has no other rows.
+
+    Of texts to be written only: a word whose tag was never learnt is scored, as an error.
+    """
+    if not task.writes:
+        return []
     said = []
     for part, rows in encoded.items():
         tokens = [found for row in rows if (found := task.learnt(row)) is not None]
@@ -156,9 +161,9 @@ def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[st
             )
         if empty:
             said.append(
-                _("{n} rows of the {part} part have no token that is learnt, and count for nothing.").format(
-                    n=empty, part=part
-                )
+                _(
+                    "Rows of the {part} part without a token that is learnt, which count for nothing: {n}."
+                ).format(n=empty, part=part)
             )
     return said
 
@@ -187,7 +192,11 @@ def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[st
         tokens = task.learnt(row)
         if tokens is None:
             raise InputError(_("This task learns no tokens of a text, so --show-mask has nothing to show."))
-        text = "".join(f"⟦{piece}⟧" if known else piece for piece, known in _pieces(tokenizer, tokens))
+        pieces = _pieces(tokenizer, tokens)
+        between = (
+            "" if task.writes else " "
+        )  # elsewhere each piece stands for itself, a word or ## a part of one
+        text = between.join(f"⟦{piece}⟧" if known else piece for piece, known in pieces)
         shown.append(_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place) + "\n" + text)
     return shown
 

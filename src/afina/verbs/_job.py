@@ -34,10 +34,12 @@ def job(
         file = Path(data)
         if settings.get("resume") and not settings.get("output_dir") and folder.is_run(file.parent):
             settings = settings | {"output_dir": str(file.parent)}
-        other_rows = bool(DRAWN_BY & settings.keys())
+        other_rows, other_model = bool(DRAWN_BY & settings.keys()), "model" in settings
         data, settings, recorded = from_file(file, settings, partial(choose, verb=verb))
         if other_rows:
             recorded = {name: value for name, value in recorded.items() if name != "data"}
+        if other_model:
+            recorded = {name: value for name, value in recorded.items() if name != "model"}
     run = folder.place(
         settings.get("output_dir"),
         data,

@@ -65,7 +65,7 @@ def unread(found: dict[str, Any]) -> list[str]:
     if not sum(counts):
         return []
     return [
-        _("{n} words stand beyond what the model reads; they got no label and count as errors.").format(
+        _("Words beyond what the model reads, which got no label and count as errors: {n}.").format(
             n=sum(counts)
         )
     ]

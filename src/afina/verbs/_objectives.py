@@ -22,12 +22,12 @@ class Masked:
 
         return train_wordpiece(texts, vocab_size)
 
-    def build(self, chosen: Any, tokenizer: Any, corpus: Any) -> Any:
-        """Return a new model, at its best before the first step."""
+    def build(self, chosen: Any, tokenizer: Any, corpus: Any | None) -> Any:
+        """Return a new model, at its best before the first step; without a corpus as noise, for weights to come."""
         from afina.models.build import bert
 
         model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
-        if chosen.initialisation == "informed" and not chosen.resume:
+        if chosen.initialisation == "informed" and corpus is not None:
             inform(model, corpus)
         return model
 
@@ -55,13 +55,13 @@ class Causal:
 
         return train_byte_bpe(texts, vocab_size)
 
-    def build(self, chosen: Any, tokenizer: Any, corpus: Any) -> Any:
-        """Return a new model, its word vectors counted where `initialisation` says so."""
+    def build(self, chosen: Any, tokenizer: Any, corpus: Any | None) -> Any:
+        """Return a new model, its word vectors counted where `initialisation` says so and there is a corpus."""
         from afina.models.build import gpt
 
         ends, pads = tokenizer.eos_token_id, tokenizer.pad_token_id
         model = gpt(chosen.shape, len(tokenizer), max(1024, chosen.max_length or 0), ends=ends, pads=pads)
-        if chosen.initialisation == "informed" and not chosen.resume:
+        if chosen.initialisation == "informed" and corpus is not None:
             count(model.get_input_embeddings().weight, corpus)  # type: ignore[operator]
         return model
 

@@ -231,7 +231,7 @@ def clean(
     if len(kept) < len(rows):
         columns = listed(needed(task), _("or"))
         notes.append(
-            _("{n} rows without {columns} were left out.").format(n=len(rows) - len(kept), columns=columns)
+            _("Rows without {columns}, left out: {n}.").format(n=len(rows) - len(kept), columns=columns)
         )
     notes += task.remarks(rows, kept)
     return kept
@@ -291,7 +291,9 @@ def long_rows(length: dict[str, Any]) -> list[str]:
     notes = []
     if length["rows_cut"]:
         notes.append(
-            _("{rows} of {all} rows are longer than {limit} tokens; {tokens} tokens are not seen.").format(
+            _(
+                "Of {all} rows, longer than {limit} tokens: {rows}. Tokens that are not seen: {tokens}."
+            ).format(
                 rows=length["rows_cut"],
                 all=length["rows"],
                 limit=length["max_length"],
@@ -301,7 +303,7 @@ def long_rows(length: dict[str, Any]) -> list[str]:
     if length["rows_in_windows"]:
         notes.append(
             _(
-                "{rows} of {all} rows are longer than {limit} tokens and are read to their end in overlapping windows."
+                "Of {all} rows, longer than {limit} tokens and read to their end in overlapping windows: {rows}."
             ).format(rows=length["rows_in_windows"], all=length["rows"], limit=length["max_length"])
         )
     return notes

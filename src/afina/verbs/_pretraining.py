@@ -92,10 +92,16 @@ def write(
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:
-    """Say what would be done, the `plan` in words, and return the figures of a run that has not been."""
+    """Say what would be done, the `plan` in words, and return the figures of a run that has not been.
+
+    InputError where a run that is to go on, or that is done, has learnt from another text than the files now hold.
+    """
+    from afina.data.corpus import unchanged as check_unchanged
     from afina.messages.numbers import number
     from afina.train.track import say
 
+    if chosen.resume:
+        check_unchanged(texts, run / "corpus")
     size = sum(text.stat().st_size for text in texts) / 1e6
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
@@ -209,13 +215,18 @@ def encoded(
         raise cannot_write(folder, error) from None
 
 
-def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any) -> Any:
-    """Return the model as it is before the first step: that of `source`, or a new one."""
+def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any, run: Path) -> Any:
+    """Return the model as it is before the first step: that of `source`, or a new one.
+
+    What a new one begins with is not counted where the `run` goes on from weights of its own.
+    """
     from afina.models.load import load
+    from afina.train import checkpoint
 
     objective = OBJECTIVES[chosen.objective]
     if not source:
-        return objective.build(chosen, tokenizer, corpus)
+        goes_on = chosen.resume and checkpoint.progress(run / "last") is not None
+        return objective.build(chosen, tokenizer, None if goes_on else corpus)
     return load(source, objective.task.head, dropout=chosen.dropout or 0.0)
 
 

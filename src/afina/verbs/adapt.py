@@ -126,7 +126,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     if near:
         say(in_words(near, verb.task_data), common.quiet)
     words = []
-    if verb.add_tokens and not verb.resume:
+    if verb.add_tokens and not (verb.resume and (run / "tokenizer").is_dir()):
         words = broken_words(parts.texts_of(texts), tokenizer, verb.add_tokens)
         say(_listed(words, tokenizer), common.quiet)
     if verb.dry_run:
@@ -145,6 +145,8 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     with accelerator.main_process_first():  # the others find what the first has made
         begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
         with begun:
+            if main:  # first of all, so that a run that is killed while it reads can be gone on with
+                parts.write(texts, run, chosen._replace(verb=verb).flat())
             if words and main:
                 tokenizer = parts.kept(extended(tokenizer, words), run / "tokenizer")
                 check(tokenizer, words, source)

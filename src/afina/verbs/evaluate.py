@@ -163,7 +163,7 @@ def _seen(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     n = sum(task.key(row) in known for row in rows)
     if not n:
         return []
-    sentence = _("{n} of {all} rows are training rows too: on those any figure is too good to be true.")
+    sentence = _("Of {all} rows, training rows too: {n}. On those any figure is too good to be true.")
     return [sentence.format(n=number(n), all=number(len(rows)))]
 
 

@@ -127,7 +127,7 @@ def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any)
     refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
     prepared = rows_of(data, chosen, unseen)
-    _unchanged(prepared.fingerprint, prepared.notes, chosen, recorded)
+    recorded = _unchanged(prepared, source, chosen, recorded)
     if chosen.verb.stage:
         chosen, source = _chain.carry_out(data, chosen, prepared, source, run, recorded)
         began = time.perf_counter()  # what the stages took is told of each
@@ -151,14 +151,29 @@ def rows_of(data: str, chosen: Chosen, unseen: Unseen | None = None) -> Prepared
     )
 
 
-def _unchanged(fingerprint: str, notes: list[str], chosen: Chosen, recorded: dict[str, Any]) -> None:
-    """Note that the rows are not those of the run; InputError where it is to go on."""
-    if recorded.get("data", fingerprint) == fingerprint:
-        return
-    changed = _("The data is not the data of the run: its rows have changed.")
-    if chosen.verb.resume:
-        raise InputError(changed + " " + _("Start anew with --overwrite."))
-    notes.append(changed)
+def _unchanged(
+    prepared: Prepared | Folded, source: Path, chosen: Chosen, recorded: dict[str, Any]
+) -> dict[str, Any]:
+    """Note that the rows or the model are not those of the run, InputError where it is to go on.
+
+    Returns what was recorded of it, with the hash of the model that it begins from, before any stage.
+    """
+    from afina.train.folder import fingerprint
+
+    model = fingerprint(source)
+    changed = []
+    if recorded.get("data", prepared.fingerprint) != prepared.fingerprint:
+        changed.append(_("The data is not the data of the run: its rows have changed."))
+    if recorded.get("model", model) != model and not chosen.verb.random_weights:
+        changed.append(
+            _("The model {model} is not the model of the run: its weights have changed.").format(
+                model=chosen.verb.model
+            )
+        )
+    if changed and chosen.verb.resume:
+        raise InputError(" ".join([*changed, _("Start anew with --overwrite.")]))
+    prepared.notes.extend(changed)
+    return recorded | {"model": model}
 
 
 def _train_folds(
@@ -176,7 +191,6 @@ def _train_folds(
     from afina.report import finetune as report
     from afina.train import folder, machine
     from afina.train.atomic import cannot_write
-    from afina.train.bundle import Base
     from afina.train.run import Run, write_settings
     from afina.train.track import say
 
@@ -200,7 +214,7 @@ def _train_folds(
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
             "data": folded.fingerprint,
-            "model": Base.of(str(source) if verb.stage else verb.model, source).sha256,
+            "model": recorded["model"],
         }
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
@@ -313,7 +327,7 @@ def _train(
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
         facts = machine.recorded() | {
             "data": splits.fingerprint,
-            "model": base.sha256,
+            "model": recorded["model"],
             "steps": total,
         }
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}

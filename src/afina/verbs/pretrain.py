@@ -101,6 +101,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
+    settings = chosen.model_dump(mode="json") | task.model_dump(mode="json")
     with accelerator.main_process_first():  # the others find what the first has made
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
@@ -109,10 +110,12 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
             chosen = parts.within(chosen, source, tokenizer)
         begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
         with begun:
-            if main and not (source or chosen.tokenizer):
+            planned = _hours.recorded(run) if chosen.resume else {}
+            if main:  # first of all, so that a run that is killed while it reads can be gone on with
+                parts.write(texts, run, settings, planned)
+            if main and not (source or chosen.tokenizer or (made and made.is_dir())):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
-            planned = _hours.recorded(run) if chosen.resume else {}
             phases = parts.phases(
                 chosen,
                 train,
@@ -121,11 +124,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 accelerator.process_index,
                 tokens=chosen.max_tokens or parts.FOREVER,
             )
-    settings = chosen.model_dump(mode="json") | task.model_dump(mode="json")
-    if main:
-        parts.write(texts, run, settings, planned)
     torch.manual_seed(chosen.seed)
-    model = parts.start(chosen, source, tokenizer, train[0])
+    model = parts.start(chosen, source, tokenizer, train[0], run)
     if chosen.hours:
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
