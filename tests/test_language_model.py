@@ -35,7 +35,7 @@ def test_a_mask_gets_what_plain_transformers_gives_it() -> None:
     text = f"The {MASK} of the House of Commons is {MASK}."
     (told,) = afina.predict(ENCODER, text, top_k=3)
     tokenizer, model = load_tokenizer(BERT), load(BERT, "AutoModelForMaskedLM").eval()
-    asked = tokenizer(text, return_tensors="pt")
+    asked = tokenizer(text, return_tensors="pt", split_special_tokens=False)
     with torch.no_grad():
         shares = model(**asked).logits[asked["input_ids"] == tokenizer.mask_token_id].softmax(-1)
     shares[:, tokenizer.all_special_ids] = 0

@@ -1,7 +1,6 @@
 """`afina pretrain` as a command: what it leaves behind, what it goes on with, what it refuses."""
 
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,5 +126,3 @@ def test_rows_are_no_longer_than_the_model_reads(family: str, afina_: Command, t
     assert refused.code != 0 and f"more than the {most} tokens" in refused.err
     said = afina_("pretrain", "text.txt", *go_on, "--json", "--quiet")
     assert said.code == 0 and said.json["tokens_seen"] > 1000
-    told = tomllib.loads((tmp_path / "run" / "run.toml").read_text(encoding="utf-8"))
-    assert told["max_length"] == most and told["short_length"] == min(32, most)
