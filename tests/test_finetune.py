@@ -269,7 +269,13 @@ def test_evaluate_says_what_it_found(afina_: Command) -> None:
     rows = [*((text, label) for text, label in toy.ROWS), ("texto nuevo", "regular"), ("", "bien")]
     other = toy.table(Path("other.csv"), rows, ("opinion", "sentimiento"))
     said = afina_("evaluate", "runs/toy", other, "--json")
-    for part in ("'opinion'", "'sentimiento'", "Rows without text, left out: 1.", "does not know", "regular"):
+    for part in (
+        "'opinion'",
+        "'sentimiento'",
+        "Rows without text or label, left out: 1.",
+        "does not know",
+        "regular",
+    ):
         assert part in said.err
     assert said.err.splitlines() == said.json["details"]["data"]["notes"]
     shutil.move("toy.csv", "elsewhere.csv")

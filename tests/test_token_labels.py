@@ -270,7 +270,8 @@ def test_the_first_piece_of_each_word_is_shown_as_learnt() -> None:
     encoded = task.encode(rows, TOKENIZER, 64)
     (shown,) = mask_in_words(task, TOKENIZER, encoded)
     pieces = shown.split("\n")[1].split(" ")
-    assert [piece for piece in pieces if "⟦" in piece] == ["⟦Ana⟧", next(p for p in pieces if p[:3] == "⟦de")]
+    first, second = (piece.strip("⟦⟧") for piece in pieces if "⟦" in piece)
+    assert "Ana".startswith(first) and "desoxirribonucleico".startswith(second)
     assert pieces[0] == "[CLS]" and pieces[-1] == "[SEP]" and sum("##" in piece for piece in pieces) > 2
     # A row of words that all have unknown tags is scored, and no error: nothing of it is lost unseen.
     task = TokenLabels(kind="entities", labels=("B-MISC",))

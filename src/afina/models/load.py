@@ -179,6 +179,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer that `folder` holds, with or without a model; InputError where there is none.
 
     A text that names a control token (`[MASK]`, `</s>`) is text to it: what is to be read as one says so when it calls.
+    Unigram vocabularies (T5, XLM-R) hold theirs as ordinary pieces, too, and cannot tell the two apart.
     """
     try:
         with _quiet():

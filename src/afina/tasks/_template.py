@@ -91,19 +91,22 @@ def tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], li
     written = {chr(QUOTED + place): token for place, token in enumerate(control)}
     start = 0
     for part in parts:
+        # Character by character, for a sentence-piece vocabulary holds its control tokens as words too.
         found = tokenizer(
-            written.get(part, part),
+            [*written.get(part, "")] or [part],
             split_special_tokens=part in written,
             add_special_tokens=False,
             return_offsets_mapping=tokenizer.is_fast,
             truncation=True,
             max_length=WHOLE,
         )
-        ids += found["input_ids"]
+        read = [token for each in found["input_ids"] for token in each]
+        ids += read
         if part in written:  # all of it stands at one sign
-            places += [(start, start + 1)] * len(found["input_ids"])
+            places += [(start, start + 1)] * len(read)
         else:
-            places += [(start + first, start + last) for first, last in found.get("offset_mapping", ())]
+            (own,) = found.get("offset_mapping", [()])
+            places += [(start + first, start + last) for first, last in own]
         start += len(part)
     return ids, places
 
