@@ -120,7 +120,7 @@ def main(run: Path, name: str) -> None:
         f"pretrain-{name}",
         record.about(f"afina pretrain (settings below); python benchmarks/embed.py RUN {name}")
         | {
-            "settings": tomllib.loads((run / "run.toml").read_text(encoding="utf-8")),
+            "settings": _settings(run),
             "before": before,
             "result": about,
             "losses": result["losses"],
@@ -130,6 +130,13 @@ def main(run: Path, name: str) -> None:
     )
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {size:.2f} MB")
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """Return the settings of the run without the place where it lies."""
+    found = tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))
+    found["recorded"].pop("folder", None)
+    return found
 
 
 def _before(run: Path) -> dict[str, Any]:
