@@ -27,6 +27,11 @@ def batch_of(case: toys.Case) -> Batch:
     return case.task.collate([(row, generator(0, 0, i)) for i, row in enumerate(rows)], case.tokenizer)
 
 
+def in_parts(monkeypatch: pytest.MonkeyPatch, logits: int) -> None:
+    monkeypatch.setattr(heads, "LOGITS", logits)
+    monkeypatch.setattr(heads, "PART", logits)
+
+
 def learnt(case: toys.Case) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """Return the terms of the loss, the gradient, and how many numbers of the largest tensor were kept for it."""
     model, largest = case.model(), 0
@@ -54,7 +59,7 @@ def test_parts_change_nothing(name: str, folder: Path, monkeypatch: pytest.Monke
     with torch.inference_mode():
         answers = task.glance(case.model().eval(), batch_of(case))
     assert places > 5 and kept >= places * words
-    monkeypatch.setattr(heads, "LOGITS", 3 * words + 1)  # three places at a time
+    in_parts(monkeypatch, 3 * words + 1)  # three places at a time
     parts, same, less = learnt(case)
     assert less < places * words
     for term in whole:
@@ -67,14 +72,14 @@ def test_parts_change_nothing(name: str, folder: Path, monkeypatch: pytest.Monke
 def test_a_part_knows_its_second_derivative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case, accelerator = toys.case("causal_lm-full", folder), machine.accelerator("fp32")
     whole = toys.curvature(case, accelerator)
-    monkeypatch.setattr(heads, "LOGITS", 3 * int(case.model().config.vocab_size))  # type: ignore[union-attr, arg-type]
+    in_parts(monkeypatch, 3 * int(case.model().config.vocab_size))  # type: ignore[union-attr, arg-type]
     assert toys.apart(whole, toys.curvature(case, accelerator)) < 1e-4
 
 
 def test_what_is_drawn_in_parts_has_a_place_for_each(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = toys.case("masked_lm-full-bag of words", folder)
     task: Any = case.task
-    monkeypatch.setattr(heads, "LOGITS", 1)  # one place at a time
+    in_parts(monkeypatch, 1)  # one place at a time
     batch = batch_of(case)
     with torch.no_grad():
         drawn = task.drawn(case.model(), batch)

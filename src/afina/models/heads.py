@@ -30,7 +30,9 @@ VOCABULARY = (
 )
 NEXT_SENTENCE = "cls.seq_relationship"
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
-LOGITS = 2**26  # over the vocabulary that are alive at once, 256 MB in float32 (benchmarks/LOG.md)
+# Logits over the vocabulary that go through at once, 256 MB in float32, of which four copies are alive on the way back;
+# and how many, where there are more (benchmarks/LOG.md).
+LOGITS, PART = 2**26, 2**24
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -190,16 +192,18 @@ def guessed(
 ) -> Tensor:
     """Return what `told` says, place by place, of the logits over the vocabulary for `hidden` and of the `gold` tokens.
 
-    It is given logits [places, vocabulary] in float32, LOGITS of them at a time. Where a gradient is asked for, those
-    of each part are computed a second time on the way back instead of being kept (Chen et al. 2016).
+    It is given logits [places, vocabulary] in float32; where they are more than LOGITS, PART of them at a time. Where a
+    gradient is asked for, those of each part are then computed a second time on the way back instead of being kept (Chen
+    et al. 2016).
     """
 
     def tell(hidden: Tensor, gold: Tensor) -> Tensor:
         return told(vocabulary(model, hidden).float(), gold)
 
-    some, learning = max(1, LOGITS // int(config(model).vocab_size)), torch.is_grad_enabled()
-    if len(hidden) <= some:
+    words, learning = int(config(model).vocab_size), torch.is_grad_enabled()
+    if len(hidden) * words <= LOGITS:
         return tell(hidden, gold)
+    some = max(1, PART // words)
     parts = zip(hidden.split(some), gold.split(some), strict=True)
     return torch.cat(
         [checkpoint(tell, *part, use_reentrant=False) if learning else tell(*part) for part in parts]
