@@ -67,16 +67,22 @@ def family(process: int) -> Iterator[int]:
         yield from family(int(child))
 
 
-def peak(file: Path, run: Path, *words: str) -> int:
-    """Return the most bytes that `afina pretrain` ever held while it read the text and trained a few steps on it."""
+def peak(file: Path, run: Path, *words: str, read_only: bool = False) -> int:
+    """Return the most bytes that `afina pretrain` ever held while it read the text and trained a few steps on it.
+
+    With `read_only` it is stopped where training begins, of which the memory goes up and down by itself.
+    """
     command = (
-        *(sys.executable, "-m", "afina", "pretrain", str(file), "--shape", "tiny", "--max-tokens", "20000"),
-        *("--tokens-per-step", "4096", "--short-length", "32", "--output-dir", str(run), "--quiet", *words),
+        *(sys.executable, "-m", "afina", "pretrain", str(file), "--shape", "tiny", "--max-tokens", "40000"),
+        *("--tokens-per-step", "4096", "--output-dir", str(run), "--quiet", *words),
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     most = 0
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
+            if read_only and (run / "steps.jsonl").exists():
+                process.kill()
+                return most
             most = max(most, anonymous(process.pid))
             time.sleep(0.02)
         assert process.stderr is not None
@@ -87,17 +93,20 @@ def peak(file: Path, run: Path, *words: str) -> int:
 @LINUX
 @pytest.mark.slow
 def test_what_is_held_does_not_grow_with_the_text(tmp_path):
-    """Of 18 MB more of text, as characters or as numbers of Python, a part would be seen."""
+    """Of 20 MB more of text, held as characters or as numbers of Python, all would be seen."""
     words = ("--tokenizer", str(TOKENIZER), "--initialisation", "random")
     held = [
-        peak(text(tmp_path / f"{size}.txt", size * MB), tmp_path / f"run{size}", *words) for size in (4, 22)
+        peak(text(tmp_path / f"{size}.txt", size * MB), tmp_path / f"run{size}", *words, read_only=True)
+        for size in (5, 25)
     ]
-    assert held[1] - held[0] < 9 * MB
+    print([round(each / MB, 1) for each in held])
+    assert held[1] - held[0] < 14 * MB
 
 
 @LINUX
 @pytest.mark.prove
 def test_two_gigabytes_of_text_are_read_and_trained_on_within_two_of_memory(tmp_path):
+    """AFINA_TEXT_MB names another size of the text, for a machine that is slow."""
     size = int(os.environ.get("AFINA_TEXT_MB", "2000"))
     most = peak(text(tmp_path / "text.txt", size * MB), tmp_path / "run")
     print(f"{size} MB of text: {most / MB:.0f} MB held")

@@ -30,7 +30,7 @@ VERSION = 1
 OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 TABLES = {".csv", ".tsv", ".conll", ".conllu"}  # rows of a task, read at once
 # A batch is this many documents' sentences at most, and this many characters.
-BATCH_CHARACTERS = 2_000_000
+BATCH_CHARACTERS = 500_000
 # Final punctuation, closing signs, blank, then a sign that opens a sentence, a capital or a digit.
 # The classes are those of Spanish and English; abbreviations ("Sr. Pérez") are cut like sentence ends,
 # which costs a pre-training model nothing but a shorter line.
@@ -395,6 +395,7 @@ def _encode(files: list[Path], backend: Tokenizer, folder: Path, unseen: Unseen 
                     tokens += len(encoding.ids)
                     sentences += 1
                     sentence_ends.append(tokens)
+            del encodings, encoding  # a hundred bytes a token: not two batches of them at once
             token_file.write(np.frombuffer(ids, np.uintc).astype(dtype).tobytes())
             sentence_file.write(sentence_ends.tobytes())
             document_file.write(document_ends.tobytes())
