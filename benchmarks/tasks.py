@@ -99,7 +99,7 @@ SETS: dict[str, dict[str, Any]] = {
         "by": "title",
         "flags": ["--answer-language", "es"],
     },
-    "alpaca": {"task": "chat", "train": "alpaca_demo_en/data.jsonl", "steps": 120},
+    "alpaca": {"task": "chat", "train": "alpaca_demo_en/data.jsonl", "steps": 60, "scorings": 2},
     "chatterbot": {"task": "chat", "train": "chatterbot/data.jsonl"},
 }
 
