@@ -151,7 +151,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(
     assert len(toy.steps(tmp_path / "straight")) > 8
 
     def stopping(*given: Any) -> Iterator[list[Any]]:
-        for step, batch in enumerate(between(*given)):
+        for step, batch in enumerate(between(*given), given[2]):
             if step == 3:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch

@@ -76,7 +76,7 @@ def stopping(at: int) -> Callable[..., Iterator[list[Any]]]:
     """Return what reads text as the training does, and presses Ctrl-C in a step."""
 
     def read(*given: Any) -> Iterator[list[Any]]:
-        for step, batch in enumerate(between(*given)):
+        for step, batch in enumerate(between(*given), given[2]):
             if step == at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch

@@ -245,7 +245,7 @@ def test_conversations_and_prompts_cannot_both_be_named() -> None:
 def test_a_conversation_in_which_the_assistant_says_nothing_is_told_from_none() -> None:
     task, rows = Chat(messages="messages"), [{"messages": SAID}, {"messages": SAID[:2]}, {"messages": None}]
     cleaned = [row for row in map(task.clean, rows) if row]
-    assert [note.split()[1] for note in task.remarks(rows, cleaned)] == ["1"]
+    assert [note.rstrip(".").split()[-1] for note in task.remarks(rows, cleaned)] == ["1"]
     assert task.remarks(rows[::2], cleaned) == []
 
 

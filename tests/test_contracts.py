@@ -342,7 +342,7 @@ def test_eight_rows_can_be_learnt(
         model,
         case.method,
         case.task.loss,
-        lambda start, stop: repeat([batch], stop - start),
+        lambda start, stop, _most: repeat([batch], stop - start),
         Budget(steps=320 if method == "full" else 160, learning_rate=5e-3 if method == "full" else 1e-2),
         tmp_path,
         steps_per_epoch=1,

@@ -91,7 +91,7 @@ def test_a_dry_run_says_what_it_will_take(
     assert said.json["details"]["forecast"]["seconds"] > 0
     said = run("finetune", "toy.csv", "--model", "tiny", "--max-steps", "60", "--output-dir", "run", "--json")
     told = said.json["details"]["forecast"]
-    assert told["memory_mb"] <= said.json["peak_memory_mb"]
+    assert told["memory_mb"] <= said.json["peak_memory_mb"] + 0.1  # which is rounded
     short = run(
         "finetune", "toy.csv", "--model", "tiny", "--max-steps", "3", "--output-dir", "short", "--json"
     )

@@ -171,7 +171,9 @@ def test_what_cannot_be_helped_is_said(
 
 
 @pytest.mark.parametrize("name", ["classification-full", "masked_lm-full", "causal_lm-full"])
-def test_answers_are_the_same_from_smaller_batches(name: str, folder: Path) -> None:
+def test_answers_are_the_same_from_smaller_batches(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = toys.case(name, folder)
     model, task = case.model(), case.task
     given = model, task, case.tokenizer, case.rows
@@ -187,13 +189,13 @@ def test_answers_are_the_same_from_smaller_batches(name: str, folder: Path) -> N
     assert toys.alike(by_row(*given, 400, task.glance), by_row(*given, 400, ask), 1e-5)
     assert sizes[0] > 60 and max(sizes[1:]) < sizes[0]
     assert sum(size > 60 for size in sizes) <= 4, "what is too much once is not tried again"
-    kept = type(task).loss
-    try:
-        whole, mean = glances_and_loss(*given, 400)
-        type(task).loss = lambda self, model, batch: limited(partial(kept, self), 60)(model, batch)  # type: ignore[method-assign]
+    whole, mean = glances_and_loss(*given, 400)
+    loss = type(task).loss
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            type(task), "loss", lambda self, model, batch: limited(partial(loss, self), 60)(model, batch)
+        )
         parts, same = glances_and_loss(*given, 400)
-    finally:
-        type(task).loss = kept  # type: ignore[method-assign]
     assert same == pytest.approx(mean, rel=1e-5) and toys.alike(whole, parts, 1e-5)
     with pytest.raises(InputError, match="one row at a time"):
         by_row(*given, 400, limited(task.glance, 0))  # type: ignore[arg-type]

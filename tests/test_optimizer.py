@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(spoil, tmp_pa
             Small(),
             Full(),
             spoilt,
-            lambda start, stop: repeat([batch()], stop - start),
+            lambda start, stop, _most: repeat([batch()], stop - start),
             Budget(steps=5, learning_rate=0.1, save_steps=1),
             tmp_path,
             steps_per_epoch=1,
