@@ -30,9 +30,9 @@ VOCABULARY = (
 )
 NEXT_SENTENCE = "cls.seq_relationship"
 AT_ONCE = 4096  # tokens of one row that go through the model together, padding counted
-# Logits over the vocabulary that go through at once, 256 MB in float32, of which four copies are alive on the way back;
-# and how many, where there are more (benchmarks/LOG.md).
-LOGITS, PART = 2**26, 2**24
+# Logits over the vocabulary that go through at once, 1 GB in float32, of which there are up to four copies on the way
+# back; and how many go through at a time where there are more. Fewer save less than they cost (benchmarks/LOG.md).
+LOGITS, PART = 2**28, 2**26
 
 
 def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
