@@ -8,10 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import record as records_of
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PLACE = re.compile(r"(?<=<!-- records:classification -->\n).*?(?=<!-- /records -->)", re.DOTALL)
 SYSTEMS = ("embedded", "random", "tfidf", "majority")
+OLDER = " †"  # recorded with earlier weights
 
 HEADS = {
     "README.md": (
@@ -69,7 +72,7 @@ def _row(name: str, record: dict[str, Any], spanish: bool) -> list[str]:
     low, high = (_number(gap[end], spanish, sign=True) for end in ("low", "high"))
     between = "a" if spanish else "to"
     return [
-        other if spanish else english,
+        (other if spanish else english) + (OLDER if records_of.older(record, "bert-mini-es-en") else ""),
         f"{_count(record['rows']['train'], spanish)} / {_count(record['rows']['test'], spanish)}",
         str(len(record["seeds"])),
         *(_number(means[system], spanish) for system in SYSTEMS),

@@ -43,6 +43,11 @@ def weights() -> dict[str, str]:
     return {file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def older(record: dict[str, Any], model: str) -> bool:
+    """Whether a record was made with other weights of an embedded model than those that ship now."""
+    return record["weights"].get(model) != weights().get(model)
+
+
 def save(name: str, record: dict[str, Any]) -> Path:
     """Write one record and return where it lies."""
     RESULTS.mkdir(parents=True, exist_ok=True)

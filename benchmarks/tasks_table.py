@@ -8,11 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import record as records_of
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PLACE = re.compile(r"(?<=<!-- records:tasks -->\n).*?(?=<!-- /records -->)", re.DOTALL)
 PAGES = {"docs/en/results.md": False, "docs/es/results.md": True}
 MODEL, RANDOM = "full", "random_weights"
+DECODERS = ("chat", "causal_lm")
+OLDER = " †"  # recorded with earlier weights
 HEADS = {
     False: (
         *("data", "rows to train / test", "figure", "embedded model (95 % interval)", "random weights"),
@@ -85,8 +89,9 @@ def _row(name: str, record: dict[str, Any], spanish: bool) -> list[str]:
     mine, learnt, sizes = systems[MODEL], record["fitting"][MODEL], record["sizes"]
     limits = f" ({told(mine['low'])} {between} {told(mine['high'])})" if mine["low"] is not None else ""
     gap = f" ({told(ends[0], True)} {between} {told(ends[1], True)})" if ends else ""
+    model = "gpt-mini-es-en" if record["task"] in DECODERS else "bert-mini-es-en"
     return [
-        SETS[name][spanish],
+        SETS[name][spanish] + (OLDER if records_of.older(record, model) else ""),
         f"{sizes['train']} / {sizes[record['part']]}",
         f"`{metric}`",
         told(mine["value"]) + limits,
