@@ -326,3 +326,31 @@ def test_drawn_replies_are_the_same_twice_and_leave_the_dice_as_they_were(tmp_pa
     before = torch.get_rng_state()
     first, again = drawn.predict(["hola"]), drawn.predict(["hola"])
     assert first == again and torch.equal(before, torch.get_rng_state())
+
+
+def test_icons_are_no_control_tokens(tokenizer: Any) -> None:
+    """Fonts with icons use the first private plane; the last one is ours, and is read as what is not known."""
+    said = [
+        {"role": "user", "content": "\U000f0001 \U0010f001"},
+        {"role": "assistant", "content": "\U000f0000"},
+    ]
+    task, row = Chat(messages="messages"), {"messages": said}
+    cleaned = task.clean(row)
+    assert [turn["content"] for turn in cleaned["messages"]] == ["\U000f0001 \ufffd", "\U000f0000"]
+    ids, _learnt = task.tokens(cleaned, tokenizer)
+    assert sum(token in tokenizer.all_special_ids for token in ids) == sum(
+        token in tokenizer.all_special_ids
+        for token in task.tokens(
+            task.clean({"messages": [turn | {"content": "x"} for turn in said]}), tokenizer
+        )[0]
+    )
+
+
+def test_what_no_template_and_no_text_can_be_made_of_is_said(tokenizer: Any) -> None:
+    silent = "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "chat_template", silent)
+        with pytest.raises(InputError, match="does not write what the assistant says"):
+            Chat(messages="messages").tokens({"messages": SAID}, tokenizer)
+    with pytest.raises(InputError, match="is an object, not a text"):
+        Chat(messages="messages").clean({"messages": [{"role": "user", "content": {"x": 1}}]})

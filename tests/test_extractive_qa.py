@@ -20,6 +20,7 @@ from afina.errors import InputError
 from afina.models.heads import AT_ONCE
 from afina.models.load import load, load_tokenizer
 from afina.tasks._context_windows import Text, Window, encode
+from afina.tasks._gold_answers import read as read_answers
 from afina.tasks._spans import decode
 from afina.tasks.extractive_qa import ExtractiveQa
 from afina.train.bundle import Bundle, by_row
@@ -133,7 +134,7 @@ WRONG = {
     "no start": ({"answers": "mesa"}, ["'mesa' stands at 6, 19"]),
     "no start, nowhere": ({"answers": "silla"}, ["'silla' does not stand in the context"]),
     "no number": ({"answers": "mesa", "answer_start": "seis"}, ["'seis'", "whole number"]),
-    "negative": ({"answers": "mesa", "answer_start": -3}, ["does not stand at -3", "at 6, 19"]),
+    "negative": ({"answers": "mesa", "answer_start": -3}, ["answer_start is -3", "at 6, 19"]),
     "lists": ({"answers": {"text": ["mesa"], "answer_start": [6, 19]}}, ["1 answers", "2 places"]),
     "no text": ({"answers": [{"answer_start": 3}]}, ["no text"]),
 }
@@ -495,3 +496,13 @@ def test_evaluate_takes_another_file(run: Path, tmp_path: Path) -> None:
     assert [*found["scores"]["test"]] == ["f1", "exact_match"]
     assert found["details"]["test"]["rules"] == "SQuAD 1.1"
     assert found["baselines"]["tfidf_span"]["test"]["f1"]["value"] >= 0
+
+
+@pytest.mark.parametrize(("text", "start"), [("[12]", 4), ("[]", 4.0), ("{}", "4")])
+def test_an_answer_in_brackets_that_stands_at_its_place_is_a_text(text: str, start: Any) -> None:
+    assert read_answers(text, start, f"see {text} here") == [{"text": text, "answer_start": 4}]
+
+
+def test_a_place_before_the_beginning_is_no_place() -> None:
+    with pytest.raises(InputError, match="answer_start is -5"):
+        read_answers("a", -5, "a b a")

@@ -1,6 +1,7 @@
 """What people call a conversation, as one form: a list of messages, each with a role and a content."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ ROLES = {
 }
 SPEAKER, SAID = ("role", "from", "speaker", "rol"), ("content", "value", "text", "contenido")
 ASSISTANT = "assistant"
+# Signs of the last private plane are kept free to stand for control tokens that somebody has written; there are fonts
+# with icons in the other private plane. One that a text holds nevertheless becomes the sign for what is not known.
+RESERVED = "\U0010f000-\U0010fffd"
+NOT_OURS = re.compile(f"[{RESERVED}]")
 
 
 def messages(value: Any) -> list[Message] | None:
@@ -90,7 +95,11 @@ def _content(value: Any) -> str:
         value = "".join(
             str(part.get("text", "")) if isinstance(part, Mapping) else str(part) for part in value
         )
-    return str(value)
+    if isinstance(value, Mapping):
+        raise InputError(
+            _("The content of a turn is an object, not a text: {value}.").format(value=str(value)[:60])
+        )
+    return NOT_OURS.sub("\ufffd", str(value))
 
 
 def _parsed(text: str) -> Any:

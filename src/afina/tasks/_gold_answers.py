@@ -21,7 +21,8 @@ def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
     annotators left blank, do not count, as in SQuAD's script. InputError where one does not stand where it is
     said to, with where it does.
     """
-    answers = _parsed(answers)
+    if not (isinstance(answers, str) and _stands(answers, start, context)):
+        answers = _parsed(answers)
     if answers is None or answers != answers or answers == "":
         return None
     if isinstance(answers, dict):
@@ -41,6 +42,12 @@ def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
         answers = [{"text": str(answers), "answer_start": start}]
     marked = [answer for answer in answers if answer not in NO_MARKS]
     return [_checked(answer, context) for answer in marked] if marked or not answers else None
+
+
+def _stands(text: str, start: Any, context: str) -> bool:
+    """Whether a cell is the very text that stands at its place, brackets and all."""
+    place = str(start).removesuffix(".0") if start is not None else ""
+    return bool(text) and place.isdigit() and context.startswith(text, int(place))
 
 
 def _parsed(answers: Any) -> Any:
@@ -73,9 +80,13 @@ def _checked(answer: Any, context: str) -> Answer:
             raise InputError(sentence.format(text=text, places=_listed(found)))
         raise InputError(_("The answer '{text}' does not stand in the context.").format(text=text))
     if start < 0 or context[start : start + len(text)] != text:
-        sentence = _("The answer '{text}' does not stand at {start} of the context, where '{other}' stands.")
-        other = context[start : start + len(text)] if start >= 0 else ""
-        sentence = sentence.format(text=text, start=start, other=other)
+        sentence = _("answer_start is {value!r}, but must be a whole number: characters from the beginning.")
+        if start >= 0:
+            sentence = _(
+                "The answer '{text}' does not stand at {start} of the context, where '{other}' stands."
+            )
+        other = context[start : start + len(text)]
+        sentence = sentence.format(text=text, start=start, other=other, value=start)
         if found:
             nearest = sorted(found, key=lambda place: abs(place - start))[:3]
             proposal = _("It stands at {places}.").format(places=_listed(sorted(nearest)))

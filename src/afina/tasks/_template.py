@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from afina.data.chat import RESERVED
 from afina.errors import InputError
 from afina.messages import _
 from afina.tasks._windows import WHOLE
@@ -22,9 +23,8 @@ PLAIN = (
 
 
 MARK = "\u2047"  # a content that no other begins or ends with
-# From here on each character stands for a control token that somebody has written: a plane that no text has.
-QUOTED = 0xF0000
-QUOTES = re.compile("([\U000f0000-\U000ffffd])")
+QUOTED = ord(RESERVED[0])  # from here on each character stands for a control token that somebody has written
+QUOTES = re.compile(f"([{RESERVED}])")
 
 
 class Spoken(NamedTuple):
@@ -164,6 +164,13 @@ def end_sign(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return what the template writes behind an assistant's turn; empty where that is nothing."""
     said = "¡"
     text = render(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}])
+    if said not in text:
+        raise InputError(
+            _(
+                "The model's chat template does not write what the assistant says, so there is nothing to learn. Take a "
+                "model with another template, or remove this one from its folder."
+            )
+        )
     return _sign(text[text.rindex(said) + len(said) :])
 
 

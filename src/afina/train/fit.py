@@ -180,7 +180,7 @@ class _Watch:
         self.bar.say(
             _(
                 "Step {step} ran out of memory and is taken again: from here on at most {tokens} tokens go through the "
-                "model at once (--micro-batch-tokens), which takes longer and changes no result."
+                "model at once (--micro-batch-tokens), which takes longer; what is learnt is the same but for rounding and other draws of dropout."
             ).format(step=index + 1, tokens=most)
         )
         return micro

@@ -107,6 +107,6 @@ def _alone() -> None:
     if processes() > 1:
         raise InputError(
             _(
-                "One of {n} processes ran out of memory. Give fewer --micro-batch-tokens, which change no result."
+                "One of {n} processes ran out of memory. Give fewer --micro-batch-tokens, which change no more than rounding and the draws of dropout."
             ).format(n=processes())
         )

@@ -172,7 +172,7 @@ def fewer_in_words(tokens: int, usual: int) -> str:
     """Say that fewer tokens go through the model at once than usual."""
     return _(
         "Not all memory that {usual} tokens at once would take is free, so {tokens} go through the model "
-        "(--micro-batch-tokens), which takes longer and changes no result."
+        "(--micro-batch-tokens), which takes longer; what is learnt is the same but for rounding and other draws of dropout."
     ).format(usual=usual, tokens=tokens)
 
 

@@ -20,6 +20,7 @@ DRAWN_BY = {
     "test",
 }  # what decides which rows are where
 PASSING = {"output_dir", "resume", "overwrite", "dry_run", "show_mask"}  # what a repeat does not take over
+MAY_CHANGE = {"micro_batch_tokens"}  # when a run goes on: what was ended for lack of memory must be able to
 
 
 def job(
@@ -64,7 +65,7 @@ def _as_begun(
                 run=run, old=begun_data, new=data
             )
         )
-    return begun_data, begun | passing(settings), recorded
+    return begun_data, begun | passing(settings) | may_change(settings), recorded
 
 
 def unchanged(run: Path, begun: Mapping[str, Any], told: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ def unchanged(run: Path, begun: Mapping[str, Any], told: Mapping[str, Any]) -> N
     for name, value in told.items():
         if name == "stage":
             _unchanged_stages(run, begun.get(name) or [], value or [])
-        elif name not in PASSING and not same(name, begun.get(name), value):
+        elif name not in PASSING | MAY_CHANGE and not same(name, begun.get(name), value):
             raise InputError(
                 _(
                     "The run in {run} began with {flag} {old}, not {new}. Leave it out to resume, or start anew."
@@ -104,6 +105,11 @@ def _unchanged_stages(run: Path, begun: list[dict[str, Any]], told: list[dict[st
             raise InputError(
                 _("Stage {number} ({verb}): {error}").format(number=number, verb=now["verb"], error=error)
             ) from None
+
+
+def may_change(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of this call that a run may go on with instead of its own."""
+    return {name: settings[name] for name in MAY_CHANGE if name in settings}
 
 
 def passing(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -304,8 +304,10 @@ def _train(
     collate = partial(task.collate, tokenizer=tokenizer)
     batches_of = partial(batches, plan, pieces, collate)
     if verb.micro_batch_tokens is None:
-        usual, some = plan.micro_tokens, fitting(accelerator, model, method, task.loss, batches_of, plan)
-        verb, plan = verb.replace(micro_batch_tokens=some), replace(plan, micro_tokens=some)
+        # What goes on takes what it began with, or its end would not be the same bit by bit.
+        usual, begun = plan.micro_tokens, recorded.get("micro_batch_tokens") if verb.resume else None
+        some = begun or fitting(accelerator, model, method, task.loss, batches_of, plan)
+        plan = replace(plan, micro_tokens=some)
         batches_of = partial(batches, plan, pieces, collate)
         if some < usual:
             say(fewer_in_words(some, usual), quiet)
@@ -329,6 +331,7 @@ def _train(
             "data": splits.fingerprint,
             "model": recorded["model"],
             "steps": total,
+            "micro_batch_tokens": plan.micro_tokens,
         }
         kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
         write_settings(run / "run.toml", {"data": data} | kept, facts)
