@@ -93,11 +93,18 @@ def test_universal_dependencies_by_surface_word(name: str, tmp_path: Path) -> No
         ("a.conll", "\n\n", "is empty"),
         ("a.conll", "-DOCSTART- O\n\n", "holds no rows"),
         ("a.conllu", UNIVERSAL.replace("4\tbar", "bar\tbar"), "Line 7 of .* is no line of CoNLL-U"),
+        ("a.conllu", UNIVERSAL.replace("9\t.", "10\t."), "Line 14 of .* order"),
+        (
+            "a.conllu",
+            UNIVERSAL.replace("6-8\t", "6-9\t").replace(line("9", ".", ".", "PUNCT", "f"), ""),
+            "Line 13 of .* order",
+        ),
+        ("a.conllu", UNIVERSAL.replace("4\tbar", "4\t"), "Line 7 of .* number of a word and the word"),
         ("a.conllu", "Ana B-PER\n", "Line 1 of .* is no line of CoNLL-U: it has 1 cells"),
         (
             "a.conllu",
             line("1-2", "del") + "\n" + line("5", "x") + "\n" + line("1", "y"),
-            "Line 3 of .* order",
+            "Line 2 of .* order",
         ),
     ],
 )

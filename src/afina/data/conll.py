@@ -105,13 +105,16 @@ def _universal(lines: Sequence[str], source: str) -> Iterator[Row]:
             written, sentence = "", []
             continue
         cells = line.split("\t")
-        if len(cells) != WIDTH or not re.fullmatch(r"\d+([-.]\d+)?", cells[0]):
-            raise InputError(
-                _(
-                    "Line {line} of {source} is no line of CoNLL-U: it has {found} cells parted by tabs, not {width}, "
-                    "or does not begin with the word's number."
-                ).format(line=number, source=source, found=len(cells), width=WIDTH)
+        if len(cells) != WIDTH:
+            told = _(
+                "Line {line} of {source} is no line of CoNLL-U: it has {found} cells parted by tabs, not {width}."
             )
+            raise InputError(told.format(line=number, source=source, found=len(cells), width=WIDTH))
+        if not re.fullmatch(r"\d+([-.]\d+)?", cells[0]) or not cells[1].strip():
+            told = _(
+                "Line {line} of {source} is no line of CoNLL-U: it does not begin with the number of a word and the word."
+            )
+            raise InputError(told.format(line=number, source=source))
         sentence.append((number, cells))
 
 
@@ -120,14 +123,29 @@ def _known(parts: list[str]) -> list[str]:
     return parts if any(tag != "_" for tag in parts) else ["_"]
 
 
+def _out_of_order(line: int, source: str) -> InputError:
+    return InputError(
+        _("Line {line} of {source}: the numbers of the words are out of order.").format(
+            line=line, source=source
+        )
+    )
+
+
 def _sentence(lines: list[Line], written: str, source: str) -> Row:
     """Return a sentence's columns by surface word: parts are joined, words that were not written left out."""
     row: Row = {"text": written} | {name: [] for name in FIELDS}
-    spaces, whole = [], 0  # the last part of the surface word that is under way
+    spaces, whole, counted = (
+        [],
+        0,
+        0,
+    )  # the last part of the surface word that is under way, and all words so far
     for number, cells in lines:
         first, _dash, last = cells[0].partition("-")
         if "." in first:
             continue
+        if int(first) != counted + 1 or (last and int(last) < int(first)):
+            raise _out_of_order(number, source)
+        counted += not last
         if last:
             whole = int(last)
             row["form"].append(cells[1])
@@ -140,15 +158,11 @@ def _sentence(lines: list[Line], written: str, source: str) -> Row:
             if not inside:
                 row[name].append(cells[place])
             elif name != "form":
-                if not row[name] or not isinstance(row[name][-1], list):
-                    raise InputError(
-                        _("Line {line} of {source}: the numbers of the words are out of order.").format(
-                            line=number, source=source
-                        )
-                    )
                 row[name][-1].append(cells[place])
         if not inside:
             spaces.append(cells[9])
+    if counted < whole:  # a word of which parts are missing
+        raise _out_of_order(lines[-1][0], source)
     for name in FIELDS.keys() - {"form"}:
         row[name] = ["+".join(_known(tag)) if isinstance(tag, list) else tag for tag in row[name]]
     if not written:
