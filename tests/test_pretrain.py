@@ -1,6 +1,7 @@
 """`afina pretrain` as a command: what it leaves behind, what it goes on with, what it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import families
 import toy
+from afina.train import folder
 
 Command = Callable[..., toy.Said]
 SMALL = (
@@ -126,3 +128,42 @@ def test_rows_are_no_longer_than_the_model_reads(family: str, afina_: Command, t
     assert refused.code != 0 and f"more than the {most} tokens" in refused.err
     said = afina_("pretrain", "text.txt", *go_on, "--json", "--quiet")
     assert said.code == 0 and said.json["tokens_seen"] > 1000
+
+
+def test_a_run_without_a_checkpoint_goes_on_from_the_start_that_it_had(
+    afina_: Command, tmp_path: Path
+) -> None:
+    """What was killed before its first checkpoint begins as it did: from counted vectors, and not from noise."""
+    words = ("pretrain", "text.txt", "--tokenizer", "tiny", *SMALL, "--initialisation", "informed")
+    assert afina_(*words, "--quiet", "--output-dir", "run").code == 0
+    run, before = tmp_path / "run", toy.weights(tmp_path / "run")
+    for part in ("best", "last", "corpus"):
+        shutil.rmtree(run / part)
+    for part in ("scores.json", "steps.jsonl"):
+        (run / part).unlink()
+    assert afina_("pretrain", "--resume", "--output-dir", "run", "--quiet").code == 0
+    assert toy.weights(run) == before
+
+
+def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rmtree = tmp_path / "run", shutil.rmtree
+    for part in ("best", "last", "corpus"):
+        (run / part).mkdir(parents=True)
+    for part in ("run.toml", "steps.jsonl", "scores.json", "run.toml.new"):
+        (run / part).write_text("")
+
+    def killed(place: Path) -> None:
+        if place.name == "corpus":
+            raise KeyboardInterrupt
+        rmtree(place)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        folder.claim(run, resume=False, overwrite=True)
+    assert not (run / "best").exists() and folder.is_run(run)
+    folder.claim(run, resume=False, overwrite=True)
+    assert not any(run.iterdir())
+    (run / "run.toml.new").write_text("half")  # killed before it was one
+    folder.check(run, resume=False, overwrite=True)
