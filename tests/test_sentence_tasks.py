@@ -304,3 +304,10 @@ def test_a_label_that_training_never_saw(task: str, label: Any, afina_: Command,
 def test_evaluate_says_that_a_task_reads_one_text(afina_: Command) -> None:
     said = afina_("evaluate", "runs/regression", "regression.jsonl", "--text-pair", "x")
     assert said.code == 2 and "--text-pair" in said.err
+
+
+def test_labels_of_another_kind_in_some_rows_are_said() -> None:
+    task = MultiLabel(label="labels")
+    rows = [{"text": "a", "labels": ["x"]}, {"text": "b", "labels": ["y", "x"]}, {"text": "c", "labels": [5]}]
+    assert ["row 3" in note for note in task.remarks(rows, [])] == [True]
+    assert task.remarks(rows[:2], []) == task.remarks([{"labels": "a;b"}, {"labels": ["c"]}], []) == []

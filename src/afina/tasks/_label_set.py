@@ -178,6 +178,13 @@ class LabelSet(Form):
         return np.asarray(answers).reshape(-1, len(self.labels)) >= np.asarray(self._from)
 
 
+def kinds(cell: Any) -> set[str]:
+    """Return of what kinds the labels of a cell are, none of a blank or of columns of 0 and 1."""
+    if cell is None or cell != cell or isinstance(cell, str | Mapping):
+        return set()
+    return {_kind(each) for each in (cell if isinstance(cell, list | tuple) else [cell])}
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"

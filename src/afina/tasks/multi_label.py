@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from afina.core import About, Rival, Row, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
-from afina.tasks._label_set import LabelSet
+from afina.tasks._label_set import LabelSet, kinds
 from afina.tasks._sentence import Sentence
 
 RIVALS = {
@@ -94,6 +95,18 @@ class MultiLabel(Sentence):
         if not self._flags or (self.label or "") in row:
             return super().clean(row)
         return super().clean(row | {self.label or "": {column: row.get(column) for column in self._flags}})
+
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        found = [kinds(row.get(self.label or "label")) for row in raw]
+        counts = Counter(kind for each in found for kind in each)
+        if len(counts) < 2:
+            return []
+        odd, _rows = counts.most_common()[-1]
+        sentence = _(
+            "Labels are texts in some rows and numbers in others, the first odd ones in row {row}; each is a label of its "
+            "own."
+        )
+        return [sentence.format(row=next(n for n, each in enumerate(found, 1) if odd in each))]
 
     @classmethod
     def toy(cls) -> list[Row]:
