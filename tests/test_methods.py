@@ -365,6 +365,27 @@ def test_a_frozen_part_knows_no_dropout(bases: dict[str, Path]) -> None:
         assert not any(module.training for module in objective.eval().modules())
 
 
+@pytest.mark.parametrize("name", ["head", "partial", "lora", "prefix"])
+def test_training_mode_is_set_once_and_again_after_scoring(
+    name: str, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = find("methods", name).of(KNOBS[name])
+    case = toys.case("classification-full", bases["bert"])._replace(method=method)
+    model = case.model(dropout=0.5)
+    trainable = method.stages(model)[0].trainable or ()
+    for weight_name, weight in model.named_parameters():
+        weight.requires_grad_(weight_name in trainable)
+    objective = Objective(model, case.task.loss).train()
+    modes = [module.training for module in model.modules()]
+    assert True in modes and False in modes
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "modules", None)
+        objective.train()  # looks through nothing: it is asked for in every step
+    model.eval()
+    objective.train()
+    assert [module.training for module in model.modules()] == modes
+
+
 @pytest.mark.parametrize("name", ["head", "lora"])
 def test_a_pooler_that_the_base_does_not_bring_is_trained_and_saved(
     name: str, bases: dict[str, Path], tmp_path: Path

@@ -186,3 +186,10 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(spoil, tmp_pa
     assert checkpoint.progress(tmp_path / "last")["step"] == 3
     checkpoint.load_weights(tmp_path / "last", saved)
     assert all(weight.isfinite().all() for weight in saved.parameters())
+
+
+def test_random_numbers_begin_where_torch_lets_them_begin():
+    torch.manual_seed(2**62 + 5)
+    usual = torch.rand(3)
+    machine.seed(torch.device("cpu"), 2**62 + 5)
+    assert torch.equal(torch.rand(3), usual)

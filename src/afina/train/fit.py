@@ -115,10 +115,10 @@ def fit(
                 continue
             unfreeze(model, stage)
             peak = budget.learning_rate * stage.learning_rate_factor
-            plain = _optimizer(model, peak, budget, stage)
+            optimizer = _optimizer(model, peak, budget, stage)
             if saved and progress.step > start:
-                checkpoint.load_optimizer(run / "last", model, plain)
-            objective, optimizer = accelerator.prepare(Objective(model, loss), plain)
+                checkpoint.load_optimizer(run / "last", model, optimizer)
+            objective = accelerator.prepare(Objective(model, loss))
             began = time.perf_counter()
             passes = (
                 end - start
@@ -135,10 +135,10 @@ def fit(
                     seed=budget.seed,
                     start=progress.step,
                     skips=progress.guard.skips if budget.spike_guard else None,
-                    observe=observer(accelerator, objective, plain, budget.seed, drawn),
+                    observe=observer(accelerator, objective, optimizer, budget.seed, drawn),
                     smaller=watch.smaller,
                 ):
-                    watch.after(step, plain, stop.asked)
+                    watch.after(step, optimizer, stop.asked)
                     if progress.stopped:
                         break
             accelerator.free_memory()

@@ -142,7 +142,7 @@ def forecast(
         unfreeze(model, stage)
         # Without decay and rate the weights stay, bit by bit; what the optimizer keeps is let go of.
         still = adamw(model, 0.0, 0.0, 0.999, stage.rates)
-        objective, optimizer = accelerator.prepare(Objective(model, loss), still)
+        objective = accelerator.prepare(Objective(model, loss))
         places = [start + (end - start) * i // timed for i in range(min(timed, end - start))]
         where = (longest, *places, longest)
         tried = [micro for index in where for micro in batches(index, index + 1, None)]
@@ -160,7 +160,7 @@ def forecast(
             made = steps(
                 accelerator,
                 objective,
-                optimizer,
+                still,
                 lambda _step: 0.0,
                 tried,
                 max_grad_norm=1.0,

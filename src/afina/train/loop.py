@@ -10,19 +10,30 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from afina.core import Batch, Loss, Step
-from afina.train import memory
+from afina.train import machine, memory
 
 
 class Objective(nn.Module):
-    """A model together with what it is trained for, as one module: so wrappers (DDP, autocast) see one forward."""
+    """A model together with what it is trained for, as one module: so wrappers (DDP, autocast) see one forward.
+
+    Which weights train is settled when it first goes into training mode.
+    """
 
     def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Batch], Loss]):
         super().__init__()
         self.model, self.loss = model, loss
+        self.ready = False
 
     def train(self, mode: bool = True) -> "Objective":
-        """Set training mode, but for the parts in which nothing trains: a frozen part knows no dropout."""
+        """Set training mode, but for the parts in which nothing trains: a frozen part knows no dropout.
+
+        It is asked for before every step, and to look through all modules takes a small model as long as the step: so
+        nothing is done while scoring has not put the model into the other mode.
+        """
+        if mode and self.ready and self.model.training:
+            return self
         super().train(mode)
+        self.ready = mode
         if mode:
             for module in self.modules():
                 weights = list(module.parameters())
@@ -58,6 +69,7 @@ def steps(
     its beginning with the micro-batches that `smaller` makes of its index and those that it had.
     """
     base = [group["lr"] for group in optimizer.param_groups]
+    trained = [weight for weight in objective.parameters() if weight.requires_grad]
     began = time.perf_counter()
     for index, micro in enumerate(batches, start):
         objective.train()
@@ -68,7 +80,7 @@ def steps(
                 if observe and not seen:
                     observe(index, micro, totals)
                     seen = True
-                torch.manual_seed(mix(seed, index, accelerator.process_index))
+                machine.seed(accelerator.device, mix(seed, index, accelerator.process_index))
                 sums = _gradient(accelerator, objective, micro, totals)
                 break
             except memory.ERRORS as error:
@@ -78,7 +90,7 @@ def steps(
             optimizer.zero_grad(set_to_none=True)
             memory.release()
             micro = smaller(index, micro)
-        norm = float(accelerator.clip_grad_norm_(objective.parameters(), max_grad_norm))
+        norm = float(accelerator.clip_grad_norm_(trained, max_grad_norm))
         names = sorted(sums)
         reduced = accelerator.reduce(torch.stack([sums[name] for name in names]), "sum").tolist()
         found = {name: pair for name, pair in zip(names, reduced, strict=True) if totals[name]}
