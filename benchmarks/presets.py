@@ -24,6 +24,8 @@ WORK = record.ROOT / ".work" / "presets"
 ROWS = {"train": 800, "validation": 400}
 STEPS, SEEDS, WORKERS = 160, (0, 1), 2
 FACTORS = (0.3, 1.0, 2.0, 3.0)
+# Where the best of these was the highest, or the next one learnt nothing any more: one rate above or between.
+MORE = {"partial": 6.0, "gradual": 6.0, "prompt": 6.0, "lora": 0.6, "hybrid": 1.5}
 WORDS = {"task": "token_labels", "text": "tokens", "label": "tags"}
 SETS: dict[str, dict[str, Any]] = {
     "trec": {"file": "trec/train.csv", "task": "classification", "text": "text", "label": "label"},
@@ -113,8 +115,9 @@ def search(kind: str) -> None:
     for name, method, flags in SEARCHES[kind]:
         if not (WORK / name / "validation.jsonl").is_file():
             files(name)
+        factors = (*FACTORS, MORE[method]) if kind == "methods" and method in MORE else FACTORS
         jobs += [
-            (name, method, flags, METHODS[method] * factor, seed) for factor in FACTORS for seed in SEEDS
+            (name, method, flags, METHODS[method] * factor, seed) for factor in factors for seed in SEEDS
         ]
     found = []
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:

@@ -75,9 +75,11 @@ class Case(NamedTuple):
     def model(self, dropout: float | None = 0.0) -> nn.Module:
         """Return a fresh model, the same every time; `dropout` of None leaves the model's own 0.1."""
         torch.manual_seed(0)
-        return self.method.modify(
+        model = self.method.modify(
             load(self.folder, self.task.head, self.task.config(), dropout=dropout), self.tokenizer
         )
+        self.method.quicken(model)
+        return model
 
     def bundle(self, model: nn.Module) -> Bundle:
         """Return the model with all that is saved with it."""

@@ -427,6 +427,9 @@ class Method(Settings, ABC):
         """Return the model with what the method puts into it; InputError where this model has no place for it."""
         return model
 
+    def quicken(self, model: nn.Module) -> None:
+        """Let what `modify` has put in be trained faster, to the same result but for rounding; not so with `--slow`."""
+
     def stages(self, model: nn.Module) -> list[Stage]:
         """Return the stretches of training, in order; their shares add up to one."""
         return [Stage("all")]

@@ -207,7 +207,8 @@ class Training(Optimisation):
     slow: bool = setting(
         False,
         N_(
-            "Take the plain way everywhere, to doubt the fast ones: what is frozen is computed in every epoch."
+            "Take the plain way everywhere, to doubt the fast ones: what is frozen is computed in every epoch, and "
+            "low-rank updates are layers of their own."
         ),
     )
 

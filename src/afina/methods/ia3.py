@@ -21,7 +21,7 @@ class Ia3(Peft):
     change: ClassVar[str] = N_("scaled activations")
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 2e-2 if hidden_size <= 256 else 3e-3}
+        return {"learning_rate": 4e-2 if hidden_size <= 256 else 3e-3}
 
     def config(self, model: nn.Module) -> Any:
         from peft import IA3Config

@@ -30,13 +30,18 @@ class Lora(Peft):
     use_dora: bool = setting(False, N_("Learn length and direction of the weights apart (DoRA)."))
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 5e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
+        return {"learning_rate": 3e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
 
     def places(self, model: nn.Module) -> list[str]:
         """Return the paths of the layers that get an update: all linear ones of the body."""
         from afina.models.parts import linear
 
         return linear(model)
+
+    def quicken(self, model: nn.Module) -> None:
+        from afina.methods._low_rank import quicken
+
+        quicken(model)
 
     def config(self, model: nn.Module) -> Any:
         from peft import LoraConfig

@@ -23,7 +23,7 @@ class Partial(Adapter):
     top_blocks: int = setting(2, N_("How many of the highest blocks are trained."), ge=1)
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 5e-4 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
+        return {"learning_rate": 1.5e-3 if hidden_size <= 256 else 1e-4 if hidden_size <= 512 else 3e-5}
 
     def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
         from afina.models.parts import blocks

@@ -288,6 +288,8 @@ def _train(
     model = load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout)
     begin(model, task.prior(splits.train))
     model = method.modify(model, tokenizer)
+    if not verb.slow:
+        method.quicken(model)
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
         plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
