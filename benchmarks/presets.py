@@ -1,6 +1,6 @@
 """Which learning rate suits a method, and which a task: a search on rows that no other record is scored on.
 
-`python benchmarks/presets.py methods tasks long decoder` writes `results/presets-methods.json` and so on; a search that
+`python benchmarks/presets.py methods hard tasks long decoder` writes `results/presets-methods.json` and so on; a search that
 was cut off goes on. Each run learns from up to 800 rows of a training part in 160 steps of 16 rows and is judged by
 400 others of the same part. No test or validation file of a set is seen here, and of the sets on which the methods are
 compared no row at all.
@@ -47,6 +47,8 @@ SEARCHES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "methods": [(name, method, {}) for name in ("trec", "conll2003") for method in METHODS],
     "tasks": [(name, "full", {}) for name in SETS if name not in LONG],
     "long": [(name, "full", {}) for name in LONG],
+    # What learns little is where a rate that is too high learns nothing: three moods of short texts.
+    "hard": [("tweets_en", method, {}) for method in METHODS if method not in ("full", "head", "bitfit")],
     "decoder": [("trec", method, GPT) for method in METHODS],
 }
 
@@ -115,7 +117,7 @@ def search(kind: str) -> None:
     for name, method, flags in SEARCHES[kind]:
         if not (WORK / name / "validation.jsonl").is_file():
             files(name)
-        factors = (*FACTORS, MORE[method]) if kind == "methods" and method in MORE else FACTORS
+        factors = (*FACTORS, MORE[method]) if kind in ("methods", "hard") and method in MORE else FACTORS
         jobs += [
             (name, method, flags, METHODS[method] * factor, seed) for factor in factors for seed in SEEDS
         ]

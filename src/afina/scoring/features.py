@@ -15,9 +15,8 @@ Features = tuple[Any, Any]
 def of_texts(train: Sequence[str], asked: Sequence[str]) -> Features | None:
     """Return the features of single texts, learnt from `train` alone; None where no text holds a letter."""
     features = vectorizer(sum(map(len, train)))
-    if not _fits(features, train) or not asked:
-        return None
-    return features.transform(train), features.transform(asked)
+    known = _learnt(features, train)
+    return None if known is None or not asked else (known, features.transform(asked))
 
 
 def of_pairs(train: Sequence[Sequence[str]], asked: Sequence[Sequence[str]]) -> Features | None:
@@ -28,9 +27,12 @@ def of_pairs(train: Sequence[Sequence[str]], asked: Sequence[Sequence[str]]) -> 
     and the difference in length.
     """
     features = vectorizer(sum(len(text) for texts in train for text in texts))
-    if not _fits(features, [*train[0], *train[1]]) or not asked[0]:
+    known = _learnt(features, [*train[0], *train[1]])
+    if known is None or not asked[0]:
         return None
-    return _pairs(features, *train), _pairs(features, *asked)
+    rows = len(train[0])
+    others = (features.transform(texts) for texts in asked)
+    return _pairs(known[:rows], known[rows:], *train), _pairs(*others, *asked)
 
 
 def vectorizer(characters: int) -> Any:
@@ -45,23 +47,23 @@ def vectorizer(characters: int) -> Any:
     return make_union(words, pieces)
 
 
-def _fits(features: Any, texts: Sequence[str]) -> bool:
-    """Learn the vocabulary; False where there is none."""
+def _learnt(features: Any, texts: Sequence[str]) -> Any:
+    """Learn the vocabulary of the texts and return their features; None where there is none."""
     try:
-        features.fit(texts)
+        return features.fit_transform(texts)
     except ValueError as error:
         if "empty vocabulary" not in str(error) and "no terms remain" not in str(error):
             raise
-        return False
-    return True
+        return None
 
 
-def _pairs(features: Any, first: Sequence[str], second: Sequence[str]) -> Any:
+def _pairs(one: Any, other: Any, first: Sequence[str], second: Sequence[str]) -> Any:
+    """Return what two texts have together and apart, from the features of each and from their words."""
     import numpy as np
     from scipy import sparse
     from sklearn.preprocessing import normalize
 
-    a, b = normalize(features.transform(first)), normalize(features.transform(second))
+    a, b = normalize(one), normalize(other)
     shared = a.multiply(b)
     words = [(set(x.lower().split()), set(y.lower().split())) for x, y in zip(first, second, strict=True)]
     common = np.array([[len(x & y) / max(len(x), 1), len(x & y) / max(len(y), 1)] for x, y in words])
