@@ -32,7 +32,7 @@ class Gradual(Whole):
     )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 6e-3 if hidden_size <= 256 else 3e-4 if hidden_size <= 512 else 1e-4}
+        return {"learning_rate": 3e-3 if hidden_size <= 256 else 3e-4 if hidden_size <= 512 else 1e-4}
 
     def stages(self, model: nn.Module) -> list[Stage]:
         from afina.models.parts import depths

@@ -30,7 +30,7 @@ class Houlsby(Adapter):
     )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 4e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
+        return {"learning_rate": 3e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
 
     @property
     def roles(self) -> tuple[str, ...]:

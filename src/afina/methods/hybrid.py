@@ -29,6 +29,9 @@ class Hybrid(Houlsby, Lora):
         N_("parallel: adapter and LoRA side by side; sequence: the adapter works on what LoRA has changed."),
     )
 
+    def presets(self, hidden_size: int) -> dict[str, Any]:
+        return {"learning_rate": 2e-3 if hidden_size <= 256 else 1e-3 if hidden_size <= 512 else 3e-4}
+
     def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
         from afina.methods._hybrid import Pair, attach
         from afina.models.parts import inputs, width

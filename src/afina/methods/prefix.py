@@ -31,7 +31,7 @@ class Prefix(Adapter):
     )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 3e-3 if hidden_size <= 256 else 1e-3}
+        return {"learning_rate": 2e-3 if hidden_size <= 256 else 1e-3}
 
     def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
         from afina.methods._prefix import ATTENTION, Prefix, Trunk

@@ -35,7 +35,7 @@ class Prompt(Adapter):
     )
 
     def presets(self, hidden_size: int) -> dict[str, Any]:
-        return {"learning_rate": 3e-2 if hidden_size <= 256 else 3e-3}
+        return {"learning_rate": 2e-2 if hidden_size <= 256 else 3e-3}
 
     def inserts(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> None:
         from afina.methods._prompt import SoftPrompt, attach
