@@ -25,7 +25,15 @@ ROWS = {"train": 800, "validation": 400}
 STEPS, SEEDS, WORKERS = 160, (0, 1), 2
 FACTORS = (0.3, 1.0, 2.0, 3.0)
 # Where the best of these was the highest, or the next one learnt nothing any more: one rate above or between.
-MORE = {"houlsby": 1.5, "partial": 6.0, "gradual": 6.0, "prompt": 6.0, "lora": 0.6, "hybrid": 1.5, "prefix": 2 / 3}
+MORE = {
+    "houlsby": 1.5,
+    "partial": 6.0,
+    "gradual": 6.0,
+    "prompt": 6.0,
+    "lora": 0.6,
+    "hybrid": 1.5,
+    "prefix": 2 / 3,
+}
 WORDS = {"task": "token_labels", "text": "tokens", "label": "tags"}
 SETS: dict[str, dict[str, Any]] = {
     "trec": {"file": "trec/train.csv", "task": "classification", "text": "text", "label": "label"},

@@ -53,6 +53,8 @@ class Linear(lora.Linear):
             torch.is_grad_enabled()
             and not (args or kwargs or self.disable_adapters or self.merged)
             and self.active_adapters == [NAME]
+            and not base.weight.requires_grad
+            and (base.bias is None or not base.bias.requires_grad)
             and x.device.type == "cpu"
             and x.dtype == base.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")

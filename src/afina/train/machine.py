@@ -47,9 +47,9 @@ def keep_memory() -> None:
 
     Activations are large enough to be mapped and unmapped each time, and the system then clears every page anew:
     measured on BERT-mini pre-training (one thread, 4,096 tokens a step) a step takes 1.26 s with and 0.96 s without.
-    Nothing happens where the C library is another one. In bf16 oneDNN keeps what it compiled for each of the last 1,024
+    That is left out where the C library is another one. In bf16 oneDNN keeps what it compiled for each of the last 1,024
     shapes, and no two steps hide the same number of words: 3.2 GB after 160 steps, 1.2 GB with SHAPES. It reads them at
-    the first such product of the process; what the person has set is left.
+    the first such product of the process, for all that the process does with it; what the person has set is left.
     """
     for name, most in SHAPES.items():
         os.environ.setdefault(name, most)
