@@ -414,3 +414,14 @@ def test_a_mistyped_tag_is_named_and_not_made_a_label_of_its_own(odd: Any) -> No
     with pytest.raises(InputError, match=f"{str(odd)!r}; the first in row 5"):
         TokenLabels().choose_columns(table(*rows))
     assert TokenLabels(tags="words").choose_columns(table(*rows)).kind == "words"
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\n\n\n"])
+def test_a_mistyped_tag_of_a_conll_file_is_named_by_its_line(end: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.conll"
+    file.write_text(
+        "-DOCSTART- O\n\n# sent_id = 1\nAna B-PER\nvive O\n\n\nLuis B-PER\nBaroja I_PER\nvive O" + end,
+        "utf-8",
+    )
+    with pytest.raises(InputError, match=r"'I_PER'; the first in line 9\."):
+        TokenLabels().choose_columns(read(file))

@@ -29,12 +29,16 @@ Schedule = Literal["linear", "cosine", "warmup_stable_decay", "slanted_triangula
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file or folder, the columns in file order, and what the reader wants the person to know."""
+    """Rows of one file or folder, the columns in file order, and what the reader wants the person to know.
+
+    `lines` of a file with a word a line (CoNLL) are those in which each row begins.
+    """
 
     rows: list[Row]
     columns: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

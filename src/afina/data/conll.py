@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from afina.core import Row, Table
@@ -46,7 +47,9 @@ def parse(text: str, source: str, notes: list[str]) -> Table:
     )
     if universal or _is_universal(first):
         return records.table(list(_universal(lines, source)), source, notes)
-    return records.table(list(_plain(lines, first, source)), source, notes)
+    sentences = list(_plain(lines, first, source))
+    found = records.table([_columns(words) for _line, words in sentences], source, notes)
+    return replace(found, lines=tuple(line for line, _words in sentences))
 
 
 def _all_tags(tags: set[str]) -> bool:
@@ -58,7 +61,8 @@ def _is_universal(line: str) -> bool:
     return len(cells) == WIDTH and bool(re.fullmatch(r"1|1-\d+|0\.1", cells[0]))
 
 
-def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[Row]:
+def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[tuple[int, list[list[str]]]]:
+    """Yield each sentence's first line and the cells of all its lines, which follow each other without a gap."""
     separator = re.compile(r"\t" if "\t" in first else r"[ \t]+")
     cells = [[cell.strip(" ") for cell in separator.split(line.rstrip())] for line in lines]
     width = Counter(len(found) for found in cells if found != [""]).most_common(1)[0][0]
@@ -68,7 +72,7 @@ def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[Row]:
         comment = not sentence and found[0].startswith("#") and len(found) != width
         if found == [""] or found[0] == MARK or comment:
             if sentence:
-                yield _columns(sentence)
+                yield number - len(sentence), sentence
             sentence = []
             continue
         if len(found) != width:
@@ -84,7 +88,7 @@ def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[Row]:
             )
         sentence.append(found)
     if sentence:
-        yield _columns(sentence)
+        yield len(cells) + 1 - len(sentence), sentence
 
 
 def _columns(sentence: list[list[str]]) -> Row:

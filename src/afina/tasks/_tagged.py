@@ -49,10 +49,11 @@ class Tagged(Task):
 
         numbered = _numbered(table)
         label = named_like(table, "tags", self.label) or (numbered[-1] if len(numbered) > 1 else None)
-        values = [row[label] for row in table.rows if row[label]] if label else []
-        if label is None or not values or not isinstance(values[0], list):
+        values = [row[label] or [] for row in table.rows] if label else []
+        first = next(filter(None, values), None)
+        if not isinstance(first, list):
             raise InputError(_unfit(table, label))
-        if is_entities(values[0]):
+        if is_entities(first):
             text = guess(table, "text", self.text, taken=[label])
             return self.replace(text=text, label=label, kind="entities")
         tokens = named_like(table, "tokens", self.text) or (numbered[0] if numbered else None)
@@ -64,7 +65,7 @@ class Tagged(Task):
             )
         if tokens is None or not any(isinstance(row[tokens], list) for row in table.rows):
             raise InputError(_unfit(table, label))
-        return self.replace(text=tokens, label=label, kind=self.kind or self._kind(values))
+        return self.replace(text=tokens, label=label, kind=self.kind or self._kind(values, table.lines))
 
     def choose_inputs(self, table: Table) -> Self:
         """Return a copy that knows the column of tokens, of texts where there is none."""
@@ -149,7 +150,8 @@ class Tagged(Task):
     def key(self, row: Row) -> Any:
         return row["text"]
 
-    def _kind(self, rows: Sequence[list[Any]]) -> str:
+    def _kind(self, rows: Sequence[list[Any]], lines: Sequence[int] = ()) -> str:
+        """Return what the tags mark; `lines` are those of the file in which the rows begin, a word a line."""
         from afina.data.conll import TAG
 
         if self.tags != "auto":
@@ -160,12 +162,15 @@ class Tagged(Task):
             return "entities" if counted.keys() != {"O"} else "words"
         typed = sum(times for tag, times in counted.items() if TAG.fullmatch(tag) and tag != "O")
         if typed > sum(counted[tag] for tag in odd):
-            number = next(n for n, tags in enumerate(rows, 1) if any(str(tag) in odd for tag in tags))
+            row, word = next(
+                (n, i) for n, tags in enumerate(rows) for i, tag in enumerate(tags) if str(tag) in odd
+            )
+            place = _("line {n}").format(n=lines[row] + word) if lines else _("row {n}").format(n=row + 1)
             raise InputError(
                 _(
-                    "Most tags mark entities (B-, I-), but these do not: {tags}; the first in row {row}. Mend them, or say "
+                    "Most tags mark entities (B-, I-), but these do not: {tags}; the first in {place}. Mend them, or say "
                     "with --tags words that each is a label of its own."
-                ).format(tags=", ".join(repr(tag) for tag in odd[:SHOWN_TAGS]), row=number)
+                ).format(tags=", ".join(repr(tag) for tag in odd[:SHOWN_TAGS]), place=place)
             )
         return "words"
 
