@@ -38,7 +38,7 @@ VALIDATION = 100  # rows that afina alone looks at; the peers train without
 SETS: dict[str, dict[str, Any]] = {
     "tweets": {"train": "tweet_sentiment_es/train.csv", "test": "tweet_sentiment_es/test.csv"},
     "sst2": {"train": "sst2/train.csv.xz", "test": "sst2/dev.csv"},
-    "banking77": {"train": "banking77/train.csv", "test": "banking77/test.csv", "per_class": 5},
+    "banking77": {"train": "banking77/train.csv", "test": "banking77/test.csv", "per_class": 10},
     "imdb": {"train": "imdb/train.csv.xz", "test": "imdb/test.csv.xz"},
 }
 ALL = {
@@ -52,32 +52,32 @@ TOP = ("bert.encoder.layer.3.", "bert.pooler.", "classifier.")
 # Rows to train and to test on, epochs and learning rate are those of every system of the job. A system is named with
 # what it is told beyond them; of afina those are flags.
 JOBS: dict[str, dict[str, Any]] = {
-    "full-tweets": {"set": "tweets", "rows": 400, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-sst2": {"set": "sst2", "rows": 400, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-banking77": {"set": "banking77", "rows": 385, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-tweets": {"set": "tweets", "rows": 1200, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-sst2": {"set": "sst2", "rows": 1600, "epochs": 2, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-banking77": {"set": "banking77", "rows": 770, "epochs": 6, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
     "full-small": {
         "set": "tweets", "rows": 128, "test": 128, "epochs": 3, "rate": 1e-4, "model": "small",
         "afina": {"afina": []}, "peers": ALL,
     },
     "full-imdb": {
-        "set": "imdb", "rows": 128, "test": 64, "epochs": 1, "rate": 5e-4, "afina": {"afina": []},
+        "set": "imdb", "rows": 600, "test": 300, "epochs": 1, "rate": 5e-4, "afina": {"afina": []},
         "peers": {"trainer": {}, "tuned-16": {"batch": 16}},
     },
     "partial": {
-        "set": "tweets", "rows": 400, "epochs": 5, "rate": 5e-4,
+        "set": "tweets", "rows": 1200, "epochs": 5, "rate": 5e-4,
         "afina": {"afina": ["--method", "partial", "--top-blocks", "1"]}, "peers": {"trainer": {"trains": TOP}},
     },
     "head": {
-        "set": "tweets", "rows": 400, "epochs": 10, "rate": 3e-2,
+        "set": "tweets", "rows": 1200, "epochs": 10, "rate": 3e-2,
         "afina": {"afina": ["--method", "head"]}, "peers": {"trainer": {"trains": ("classifier.",)}},
     },
     "adapters": {
-        "set": "tweets", "rows": 400, "epochs": 2, "rate": 2e-3,
+        "set": "tweets", "rows": 800, "epochs": 2, "rate": 2e-3,
         "afina": {"afina": ["--method", "lora"], "afina-houlsby": ["--method", "houlsby"], "afina-full": []},
         "peers": {"lora": {"batch": 16}},
     },
     "pretraining": {"rate": 1e-3, "tokens": 81920, "step": 4096, "afina": {"afina": []}, "peers": {"mlm": {}}},
-    "predict-tweets": {"set": "tweets", "rows": 400, "test": 870, "afina": {"afina": []}, "peers": {"pipeline": {}}},
+    "predict-tweets": {"set": "tweets", "rows": 400, "afina": {"afina": []}, "peers": {"pipeline": {}}},
     "predict-imdb": {"set": "imdb", "rows": 400, "test": 200, "afina": {"afina": []}, "peers": {"pipeline": {}}},
 }  # fmt: skip
 # Job, whose ratio of speed, to whose, and what it is to be.
@@ -127,7 +127,7 @@ def sample(job: dict[str, Any], quick: bool) -> dict[str, list[dict[str, str]]]:
         return kept
 
     most = QUICK if quick else 10**6
-    test = fresh("test")[: min(job.get("test", 400), most)]
+    test = fresh("test")[: min(job.get("test", 1000), most)]
     train = fresh("train")
     if each := about.get("per_class"):
         each, taken, first = 1 if quick else each, dict[str, int](), []
