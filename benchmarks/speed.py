@@ -52,15 +52,15 @@ TOP = ("bert.encoder.layer.3.", "bert.pooler.", "classifier.")
 # Rows to train and to test on, epochs and learning rate are those of every system of the job. A system is named with
 # what it is told beyond them; of afina those are flags.
 JOBS: dict[str, dict[str, Any]] = {
-    "full-tweets": {"set": "tweets", "rows": 1200, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-sst2": {"set": "sst2", "rows": 1600, "epochs": 2, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-banking77": {"set": "banking77", "rows": 770, "epochs": 6, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-tweets": {"set": "tweets", "rows": 800, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-sst2": {"set": "sst2", "rows": 1200, "epochs": 2, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-banking77": {"set": "banking77", "rows": 770, "epochs": 4, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
     "full-small": {
         "set": "tweets", "rows": 128, "test": 128, "epochs": 3, "rate": 1e-4, "model": "small",
         "afina": {"afina": []}, "peers": ALL,
     },
     "full-imdb": {
-        "set": "imdb", "rows": 600, "test": 300, "epochs": 1, "rate": 5e-4, "afina": {"afina": []},
+        "set": "imdb", "rows": 300, "test": 200, "epochs": 1, "rate": 5e-4, "afina": {"afina": []},
         "peers": {"trainer": {}, "tuned-16": {"batch": 16}},
     },
     "partial": {

@@ -11,13 +11,14 @@ import pytest
 import toy
 import toys
 from afina.core import About, Rival
+from afina.report import compare as report
 from afina.verbs._ranking import recommend
 from afina.verbs.compare import seconds
 
 Command = Callable[..., toy.Said]
 LINE = {
     *("method", "model", "seeds", "scores", "trained_weights", "saved_mb", "peak_memory_mb", "train_seconds"),
-    *("latency_ms", "ece", "change", "forgetting", "notes", "error"),
+    *("latency_ms", "ece", "learnt", "change", "forgetting", "notes", "error"),
 }
 FLAGS = ("--methods", "full", "--models", "tiny", "--seeds", "2", "--max-steps", "3", "--quiet", "--json")
 
@@ -61,10 +62,49 @@ def test_the_table_has_every_method_and_baseline_with_every_key(done: Path) -> N
     assert [*full["forgetting"]] == ["es", "en"]
     assert all(set(loss) == {"before", "after", "off"} for loss in full["forgetting"].values())
     assert [line["forgetting"] for line in found["rows"][1:]] == [None] * 3
+    for line in found["rows"][:2]:
+        assert set(line["learnt"]) == {"train", "validation", "last", "runs"}
+        assert 0 <= line["learnt"]["last"] <= line["learnt"]["runs"] == 2
+    assert [line["learnt"] for line in found["rows"][2:]] == [None, None]
     assert len(found["tests"]) == 6
     assert set(found["tests"][0]) == {"a", "b", "metric", "difference", "low", "high", "p", "decision"}
     assert found["recommendation"]["method"] in {line["method"] for line in found["rows"]}
-    assert "<html" in (done / "runs/toy-compare/report.html").read_text(encoding="utf-8")
+    page = (done / "runs/toy-compare/report.html").read_text(encoding="utf-8")
+    assert "<html" in page and "Had each method learnt enough?" in page
+
+
+def test_the_report_says_why_a_method_is_worse_than_the_best() -> None:
+    def line(name: str, train: float, last: int) -> dict[str, Any]:
+        learnt = {"train": train, "validation": 0.5, "last": last, "runs": 3}
+        return {"method": name, "model": "m", "name": name, "learnt": learnt}
+
+    lines = [
+        line("full", 0.8, 1),
+        line("lora", 0.6, 3),
+        line("prompt", 0.6, 0),
+        line("prefix", 0.9, 3),
+        line("head", 0.1, 3),
+    ]
+    lines.insert(1, {"method": "tfidf", "model": None, "name": "tfidf", "learnt": None})
+
+    def test(a: str, b: str, decision: str) -> dict[str, str]:
+        return {"a": a, "b": b, "decision": decision}
+
+    tests = [
+        test("full", "lora", "better"),
+        test("prompt", "full", "worse"),
+        test("full", "prefix", "better"),
+        test("full", "head", "no difference shown"),
+        test("lora", "head", "better"),
+    ]
+    behind, learning, by_heart = report._reasons(lines, tests, 1, several=False)
+    assert "Worse than full" in behind and "(0.800 there)" in behind
+    assert behind.endswith("lora (0.600), prompt (0.600).")
+    assert "more epochs" in learning and learning.endswith(": lora (0.600).")
+    assert "As good as full" in by_heart and by_heart.endswith(": prefix (0.900).")
+    # Of a loss less is better, so the same figures say the opposite.
+    behind, learning, by_heart = report._reasons(lines, tests, -1, several=False)
+    assert behind.endswith(": prefix (0.900).") and by_heart.endswith("lora (0.600), prompt (0.600).")
 
 
 @pytest.mark.slow

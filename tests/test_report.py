@@ -120,6 +120,8 @@ def invent(
                 "steps": 600,
                 "best_step": 360,
                 "best_epoch": 6.0,
+                "train": 0.91,
+                "validation": 0.74,
                 "stopped": "early",
                 "verdict": verdict,
                 "words": [

@@ -64,6 +64,7 @@ def write(run: Path) -> Path:
                 f"{line['name']}: {note}" for line in result["rows"] for note in line["notes"]
             ),
             metric=metric,
+            reasons=_reasons(lines, result["tests"], result["direction"], several),
             dots=_dots(lines, metric) if metric else None,
             scatters=[found for cost in COSTS if (found := _scatter(lines, cost, result["direction"]))],
             names={_called(line, several): line["name"] for line in result["rows"]},
@@ -75,6 +76,47 @@ def write(run: Path) -> Path:
     )
     page.save(run / "report.html", text)
     return run / "report.html"
+
+
+def _reasons(
+    lines: list[dict[str, Any]], tests: list[dict[str, Any]], direction: int, several: bool
+) -> list[str]:
+    """Say of the methods that are shown to be worse than the best one what their curves tell of the reason."""
+    learnt = [line for line in lines if line["learnt"] and line["method"] != "random_weights"]
+    if not learnt:
+        return []
+    best = learnt[0]
+    worse = {
+        test["b"] if test["decision"] == "better" else test["a"]
+        for test in tests
+        if _called(best, several) in (test["a"], test["b"]) and test["decision"] != "no difference shown"
+    }
+    others = [line["learnt"] | {"name": line["name"]} for line in learnt if _called(line, several) in worse]
+    at_best = best["learnt"]["train"]
+    behind = [one for one in others if direction * (at_best - one["train"]) > 0]
+    groups = {
+        _(
+            "Worse than {best} on the rows that they learnt from too ({score} there), so they had not learnt as much: "
+            "{methods}."
+        ): behind,
+        _(
+            "Their best weights were mostly those of the last scoring, so more epochs (--num-train-epochs) may bring them "
+            "closer: {methods}."
+        ): [one for one in behind if 2 * one["last"] > one["runs"]],
+        _(
+            "As good as {best} on the rows that they learnt from ({score} there), but not on new ones, so more epochs would "
+            "not help: {methods}."
+        ): [one for one in others if one not in behind],
+    }
+    return [
+        sentence.format(
+            best=best["name"],
+            score=number(at_best, 3),
+            methods=", ".join(f"{one['name']} ({number(one['train'], 3)})" for one in some),
+        )
+        for sentence, some in groups.items()
+        if some
+    ]
 
 
 def _called(line: dict[str, Any], several: bool) -> str:

@@ -51,7 +51,7 @@ class Tagged(Task):
         label = named_like(table, "tags", self.label) or (numbered[-1] if len(numbered) > 1 else None)
         values = [row[label] or [] for row in table.rows] if label else []
         first = next(filter(None, values), None)
-        if not isinstance(first, list):
+        if label is None or not isinstance(first, list):
             raise InputError(_unfit(table, label))
         if is_entities(first):
             text = guess(table, "text", self.text, taken=[label])

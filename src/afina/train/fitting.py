@@ -13,7 +13,7 @@ WEAK = 0.75  # a training score below this, with little gap, means that not enou
 def judge(
     evaluations: list[dict[str, Any]], metric: str, stopped: bool, direction: int = 1
 ) -> dict[str, Any]:
-    """Return the verdict (`underfit`, `fits`, `overfit`), the best step and epoch, and sentences with what to try.
+    """Return the verdict (`underfit`, `fits`, `overfit`), the best step, its scores, and sentences with what to try.
 
     `evaluations` are the evaluation lines of `steps.jsonl`, in order; `direction` is -1 where less of the metric is
     better, as of a loss.
@@ -23,6 +23,8 @@ def judge(
             "steps": 0,
             "best_step": None,
             "best_epoch": None,
+            "train": None,
+            "validation": None,
             "stopped": "end",
             "verdict": None,
             "words": [],
@@ -80,6 +82,8 @@ def judge(
         "steps": last["step"],
         "best_step": best["step"],
         "best_epoch": best["epoch"],
+        "train": train,
+        "validation": seen,
         "stopped": "early" if stopped else "end",
         "gap": gap,
         "verdict": verdict,

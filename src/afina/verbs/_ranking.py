@@ -89,11 +89,26 @@ def _line(group: Sequence[Done]) -> Line:
         "train_seconds": typical([_train_seconds(each) for each in results]),
         "latency_ms": typical([each["latency_ms"] for each in measured]),
         "ece": None,
+        "learnt": _learnt(results),
         "change": _change(group),
         "forgetting": _forgetting.typical([each["forgetting"] for each in measured]),
         "notes": list(dict.fromkeys(note for each in measured for note in each.get("notes", []))),
         "error": errors[0] if errors else None,
     }
+
+
+def _learnt(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the mean scores of the best weights on training and validation rows, and in how many runs they came last.
+
+    None where no run was scored on the way.
+    """
+    curves = [each["details"].get("fitting") or {} for each in results]
+    curves = [curve for curve in curves if curve.get("train") is not None]
+    if not curves:
+        return None
+    means = {part: sum(curve[part] for curve in curves) / len(curves) for part in ("train", "validation")}
+    last = sum(curve["best_step"] == curve["steps"] for curve in curves)
+    return means | {"last": last, "runs": len(curves)}
 
 
 def _train_seconds(result: Mapping[str, Any]) -> float | None:
