@@ -80,6 +80,13 @@ def test_the_results_are_those_of_the_records(page: str) -> None:
     assert kept == made, "run: python benchmarks/tasks_table.py"
 
 
+@pytest.mark.parametrize("page", ["docs/en/results.md", "docs/es/results.md"])
+def test_the_methods_are_those_of_the_records(page: str) -> None:
+    made = load("benchmarks/methods_table.py").filled(page)
+    kept = (ROOT / page).read_text(encoding="utf-8")
+    assert kept == made, "run: python benchmarks/methods_table.py"
+
+
 @pytest.mark.parametrize("page", ["docs/en/speed.md", "docs/es/speed.md"])
 def test_the_speeds_are_those_of_the_record(page: str) -> None:
     made = load("benchmarks/speed_table.py").filled(page)
