@@ -15,6 +15,7 @@ PAGES = {"docs/en/results.md": False, "docs/es/results.md": True}
 SETS = {
     "conll2002": ("CoNLL-2002 (entities, Spanish)", "CoNLL-2002 (entidades, español)"),
     "tweets_es": ("Spanish tweets (three labels)", "Tuits en español (tres etiquetas)"),
+    "banking77": ("Banking77 (77 labels, English)", "Banking77 (77 etiquetas, inglés)"),
     "mrpc": ("MRPC (paraphrases, English)", "MRPC (paráfrasis, inglés)"),
 }
 HEADS = {
