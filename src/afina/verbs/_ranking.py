@@ -102,7 +102,7 @@ def _learnt(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     None where no run was scored on the way.
     """
-    curves = [each["details"].get("fitting") or {} for each in results]
+    curves = [each.get("details", {}).get("fitting") or {} for each in results]  # few shots train nothing
     curves = [curve for curve in curves if curve.get("train") is not None]
     if not curves:
         return None
