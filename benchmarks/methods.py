@@ -4,6 +4,7 @@
 three seeds on a fixed sample of the set's own splits and, of the sets of AGAIN, once more with three other seeds. The
 learning rates are those that ship, searched on other sets (`presets.py`). Beside the table and the tests a record holds
 what each run said of its time and memory before it trained, and what it then took. A campaign that was cut off goes on.
+`longer-conll2002` compares three of the methods with three times the steps: do those that train few weights catch up?
 """
 
 import json
@@ -32,23 +33,26 @@ SETS: dict[str, dict[str, Any]] = {
     "banking77": {"task": "classification", "train": "banking77/train.csv", "test": "banking77/test.csv"},
 }  # fmt: skip
 AGAIN = ("tweets_es", "conll2002", "banking77")
+LONGER = "longer-"
+ASKED = {False: (METHODS, SEEDS, STEPS), True: (("full", "houlsby", "lora"), 2, 3 * STEPS)}
 CLOSE = {"memory_mb": 0.15, "seconds": 0.25}  # how far what was foretold may lie from what was measured
 DECIDED = 0.5  # share of the pairs of methods that must be told apart, or their order says nothing
 
 
 def compared(name: str, seed: int) -> tuple[dict[str, Any], Path]:
     """Run the comparison of one set from one first seed, or go on with it; return its result and its folder."""
-    about = SETS[name]
+    methods, seeds, steps = ASKED[name.startswith(LONGER)]
+    about = SETS[name.removeprefix(LONGER)]
     files = {
         part: tasks.write(part, name, about, number) for part, number in tasks.ROWS.items() if part in about
     }
     place = WORK / name / f"from-{seed}"
     command = [
         sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"],
-        "--methods", ",".join(METHODS), "--seed", str(seed), "--seeds", str(SEEDS), "--workers", str(WORKERS),
+        "--methods", ",".join(methods), "--seed", str(seed), "--seeds", str(seeds), "--workers", str(WORKERS),
         *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
         *(tasks.TAGS if "columns" in about else []), *about.get("flags", []),
-        "--max-steps", str(STEPS), "--eval-steps", str(STEPS // 5),
+        "--max-steps", str(steps), "--eval-steps", str(steps // 5),
         "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
@@ -107,10 +111,11 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def measure(name: str) -> Path:
     """Compare the methods on one set and write its record."""
+    _methods, seeds, steps = ASKED[name.startswith(LONGER)]
     first, place = compared(name, 0)
     told = foretold(place)
     kept = {key: first[key] for key in ("task", "part", "rows", "tests", "recommendation")}
-    fitting = {method: tasks.fitting(place, method, first["rows"]) for method in METHODS}
+    fitting = {method: tasks.fitting(place, method, first["rows"]) for method in order(first)}
     again: dict[str, Any] = {}
     if name in AGAIN:
         second, _place = compared(name, SEEDS)
@@ -119,7 +124,7 @@ def measure(name: str) -> Path:
     return record.save(
         f"methods-{name}",
         record.about(f"python benchmarks/methods.py {name}")
-        | {"set": SETS[name], "steps": STEPS, "seeds": SEEDS}
+        | {"set": SETS[name.removeprefix(LONGER)], "steps": steps, "seeds": seeds}
         | kept
         | {"fitting": fitting, "forecast": {"runs": told, "close": close, "of": len(told)}}
         | again,

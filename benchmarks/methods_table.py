@@ -14,6 +14,10 @@ PLACE = re.compile(r"(?<=<!-- records:methods -->\n).*?(?=<!-- /records -->)", r
 PAGES = {"docs/en/results.md": False, "docs/es/results.md": True}
 SETS = {
     "conll2002": ("CoNLL-2002 (entities, Spanish)", "CoNLL-2002 (entidades, español)"),
+    "longer-conll2002": (
+        "CoNLL-2002 with three times the steps, three methods",
+        "CoNLL-2002 con el triple de pasos, tres métodos",
+    ),
     "tweets_es": ("Spanish tweets (three labels)", "Tuits en español (tres etiquetas)"),
     "banking77": ("Banking77 (77 labels, English)", "Banking77 (77 etiquetas, inglés)"),
     "mrpc": ("MRPC (paraphrases, English)", "MRPC (paráfrasis, inglés)"),
