@@ -73,6 +73,17 @@ def test_the_table_has_every_method_and_baseline_with_every_key(done: Path) -> N
     assert "<html" in page and "Had each method learnt enough?" in page
 
 
+def test_the_baselines_of_a_run_are_those_of_the_run_alone(afina_: Command) -> None:
+    """The comparison computes them once for all of its runs."""
+    words = ("--model", "tiny", "--max-steps", "3", "--json", "--output-dir", "alone")
+    alone = afina_("finetune", "toy.csv", *words)
+    assert alone.code == 0, alone.err
+    assert sum(found is not None for found in alone.json["baselines"].values()) == 2
+    for kept in ("baselines", "scores"):
+        shared = json.loads(Path("runs/toy-compare/runs/full-0/scores.json").read_text(encoding="utf-8"))
+        assert shared[kept] == alone.json[kept]
+
+
 def test_the_report_says_why_a_method_is_worse_than_the_best() -> None:
     def line(name: str, train: float, last: int) -> dict[str, Any]:
         learnt = {"train": train, "validation": 0.5, "last": last, "runs": 3}

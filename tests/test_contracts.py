@@ -113,6 +113,17 @@ def test_the_neighbours_of_a_row_change_no_answer(case: toys.Case) -> None:
     assert toys.alike(alone[0], beside[1], 1e-5)
 
 
+@pytest.mark.parametrize("name", known("tasks"))
+def test_what_baselines_answer_can_be_read_back(name: str, folder: Path) -> None:
+    """The runs of a comparison read it from a file."""
+    case = toys.case(f"{name}-full", folder)
+    learnt, asked = case.cleaned[::2], case.cleaned[1::2]
+    answers = case.task.baselines(learnt, asked, case.tokenizer)
+    for rival, told in json.loads(json.dumps(answers)).items():
+        assert len(told) == len(asked)
+        assert case.task.score(told, asked) == case.task.score(answers[rival], asked)
+
+
 def test_one_reading_gives_the_glances_and_the_loss_of_two(case: toys.Case) -> None:
     model, read = case.model(), []
     model.get_input_embeddings().register_forward_hook(lambda *_given: read.append(1))

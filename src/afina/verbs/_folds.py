@@ -52,13 +52,9 @@ def restated(folded: Folded, tasks: Sequence[Task], answers: Sequence[Sequence[A
     return folded.in_order([own.restate(each, folded.task) for own, each in zip(tasks, answers, strict=True)])
 
 
-def rivals(folded: Folded, tokenizer: Any) -> dict[str, list[Any]]:
-    """Return each baseline's answers to all rows, each learnt from the training rows of the row's own fold."""
+def rivals(folded: Folded, found: Sequence[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+    """Return the answers to all rows of each baseline that was `found` in all folds."""
     tasks = [part.task for part in folded.parts]
-    found = [
-        task.baselines(part.splits.train, part.splits.test, tokenizer)
-        for task, part in zip(tasks, folded.parts, strict=True)
-    ]
     names = [name for name in found[0] if all(name in each for each in found)]
     return {name: restated(folded, tasks, [each[name] for each in found]) for name in names}
 
@@ -82,7 +78,10 @@ def pool(run: Path, folded: Folded) -> dict[str, Any]:
             ]
         )
     ours = restated(folded, tasks, answers)
-    found = compare(folded.task, {FOLDS: folded.rows}, ours, rivals(folded, bundle.tokenizer))
+    told = [
+        part.task.baselines(part.splits.train, part.splits.test, bundle.tokenizer) for part in folded.parts
+    ]
+    found = compare(folded.task, {FOLDS: folded.rows}, ours, rivals(folded, told))
     write_predictions(run / "predictions.csv", folded.in_order(lines))
     data, first = results[0]["details"]["data"], results[0]
     found["details"] |= {

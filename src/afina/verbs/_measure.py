@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,21 @@ if TYPE_CHECKING:
     from afina.train.bundle import Bundle
 
 
-def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
-    """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`."""
+def measure(
+    bundle: "Bundle", splits: Splits, run: Path, rivals: Mapping[str, Sequence[Any]] | None = None
+) -> dict[str, Any]:
+    """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`.
+
+    `rivals` are the baselines' answers to the rows of all parts, computed here where nobody has them yet.
+    """
     from afina.train.machine import return_memory
 
     parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
     rows = [row for part in parts.values() for row in part]
     ours = [answer for part in parts.values() for answer in bundle.answers(part)]
-    return_memory()
-    rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
+    if rivals is None:
+        return_memory()
+        rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
     found = compare(bundle.task, parts, ours, rivals)
     if parts:
         last = len(parts[[*parts][-1]])
@@ -32,7 +38,7 @@ def measure(bundle: "Bundle", splits: Splits, run: Path) -> dict[str, Any]:
 
 
 def compare(
-    task: Task, parts: dict[str, list[Row]], ours: Sequence[Any], rivals: dict[str, list[Any]]
+    task: Task, parts: dict[str, list[Row]], ours: Sequence[Any], rivals: Mapping[str, Sequence[Any]]
 ) -> dict[str, Any]:
     """Return scores with intervals, those of the rivals, and paired differences; answers lie end to end by part."""
     found: dict[str, Any] = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from afina.verbs._in_context import InContext
 
 ASKED, ROWS, NEUTRAL, MEASURED = "trial.json", "rows.json", "neutral.json", "measured.json"
+RIVALS = "rivals.json"
 FEW_SHOT, SHOTS = "few_shot", 8  # the row of a decoder that trains nothing, and the examples in its prompt
 TIMED = 20  # answers, one row at a time, whose median time is the latency
 
@@ -60,7 +61,11 @@ def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, A
     from afina.verbs.finetune import finetune
 
     settings = asked["settings"]
-    run = finetune(asked["data"], **settings, output_dir=folder, resume=is_run(folder))
+    rivals = json.loads((folder.parent / RIVALS).read_text(encoding="utf-8"))[settings["model"]]
+    run = finetune(
+        asked["data"], **settings, output_dir=folder, resume=is_run(folder),
+        rivals=rivals and rivals[settings.get("fold", 0)],
+    )  # fmt: skip
     assert run is not None
     places = [folder / "best"]
     if "stage" in settings and not run.bundle.method.whole and run.bundle.base:

@@ -17,10 +17,10 @@ from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
 from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
 from afina.verbs._job import passing, same, unchanged
-from afina.verbs._prepare import Folded, prepare, prepare_folds
+from afina.verbs._prepare import Folded, Prepared, prepare, prepare_folds
 from afina.verbs._runners import RUNNERS
 from afina.verbs._settings import begin, from_file, model_for, preset_rate
-from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS
+from afina.verbs._trial import FEW_SHOT, NEUTRAL, RIVALS, ROWS
 
 FILE, RUNS = "compare.toml", "runs"
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -142,12 +142,20 @@ class Scored(NamedTuple):
     by_fold: list[list[Row]]
     fingerprint: str
     notes: list[str]
-    rivals: Callable[[Any], dict[str, list[Any]]]
+    parts: list[Prepared]
     folded: Folded | None
 
     def whole(self, done: list[_trials.Done]) -> list[_trials.Done]:
         """Return what came of the runs, those of the folds of one method, model and seed as one."""
         return _folds.merged(done, self.folded) if self.folded else done
+
+    def rivals(self, told: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+        """Return what each baseline has `told`, fold by fold, of the rows that are scored: the last ones."""
+        found = [
+            {name: answers[-len(rows) :] for name, answers in each.items()}
+            for each, rows in zip(told, self.by_fold, strict=True)
+        ]
+        return _folds.rivals(self.folded, found) if self.folded else found[0]
 
 
 def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
@@ -162,7 +170,6 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     data = str(data)
     if data.endswith(".toml"):
         data, settings, _recorded = from_file(Path(data), settings, choose)
-    from afina.models.load import load_tokenizer
     from afina.report import compare as report
     from afina.train import folder, machine
     from afina.train.run import write_settings
@@ -191,6 +198,8 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     folder.write_json(place / RUNS / ROWS, scored.by_fold)
     before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
+    rivals = {chosen.begins(name): _rivals(source, scored) for name, source in chosen.models.items()}
+    folder.write_json(place / RUNS / RIVALS, rivals)
     tell = partial(say, quiet=quiet)
     for sentence in [*scored.notes, *(_cost(chosen) if verb.folds else [])]:
         tell(sentence)
@@ -211,8 +220,10 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             for fold in chosen.folds
         ]
     )  # fmt: skip
-    rivals = scored.rivals(load_tokenizer(next(iter(chosen.models.values()))))
-    lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows)
+    told = next((each for each in rivals.values() if each), None)
+    lines, tests = _ranking.table(
+        scored.whole(done), scored.task, scored.rivals(told) if told else {}, scored.rows
+    )
     if not verb.folds and scored.part == "test":
         for sentence in _folds.suggested(len(scored.rows)):
             tell(sentence)
@@ -302,6 +313,23 @@ def _before(source: Path, texts: _forgetting.Neutral) -> dict[str, float] | None
         return None
 
 
+def _rivals(source: Path, scored: Scored) -> list[dict[str, list[Any]]] | None:
+    """Return, a fold, what each baseline answers to its validation and test rows, for all runs of one model.
+
+    They read the text in its tokens. None where it cannot be loaded: its runs say why.
+    """
+    from afina.models.load import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(source)
+    except InputError:
+        return None
+    return [
+        part.task.baselines(part.splits.train, [*part.splits.validation, *part.splits.test], tokenizer)
+        for part in scored.parts
+    ]
+
+
 def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:
     """Return the baselines that are runs of the model in `source`: of a decoder also what it answers untrained."""
     from afina.verbs._in_context import answers_with_a_label
@@ -322,14 +350,19 @@ def _scored(data: str, chosen: Chosen) -> Scored:
         folded = prepare_folds(chosen.task, data, verb.folds, **how)
         by_fold = [each.splits.test for each in folded.parts]
         return Scored(
-            folded.task, _folds.FOLDS, folded.rows, by_fold, folded.fingerprint, folded.notes,
-            partial(_folds.rivals, folded), folded,
-        )  # fmt: skip
+            folded.task,
+            _folds.FOLDS,
+            folded.rows,
+            by_fold,
+            folded.fingerprint,
+            folded.notes,
+            folded.parts,
+            folded,
+        )
     prepared = prepare(chosen.task, data, verb.validation, verb.test, **how)
     task, splits = prepared.task, prepared.splits
     part, rows = ("test", splits.test) if splits.test else ("validation", splits.validation)
-    rivals = partial(task.baselines, splits.train, rows)
-    return Scored(task, part, rows, [rows], splits.fingerprint, prepared.notes, rivals, None)
+    return Scored(task, part, rows, [rows], splits.fingerprint, prepared.notes, [prepared], None)
 
 
 def _cost(chosen: Chosen) -> list[str]:

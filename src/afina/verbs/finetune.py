@@ -1,6 +1,7 @@
 """Fine-tune a model on a person's own rows: a file in; a trained, measured, reusable model out."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,13 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
-def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any) -> "Run | Any":
+def finetune(
+    data: str | Path,
+    *,
+    unseen: Unseen | None = None,
+    rivals: Mapping[str, Sequence[Any]] | None = None,
+    **settings: Any,
+) -> "Run | Any":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
 
     Settings are named as the flags, with underscores, and include the knobs of the task and the method. Returns
@@ -103,7 +110,8 @@ def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any)
     None for what only training can tell. With `folds=k` the run is one of k runs, whose answers to the rows that each
     has not seen are scored together, under `folds`; it has no model of its own. With `stage` (a list of settings, each
     with its `verb`) the model learns in stages before. Rows that are `unseen`, which a later training will be scored
-    on, are left out. Raises InputError before anything is written where the data or a setting is wrong, and Interrupted
+    on, are left out. `rivals` are the answers of the task's baselines to validation and test rows, where somebody has
+    them already. Raises InputError before anything is written where the data or a setting is wrong, and Interrupted
     when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
@@ -133,7 +141,7 @@ def finetune(data: str | Path, *, unseen: Unseen | None = None, **settings: Any)
         began = time.perf_counter()  # what the stages took is told of each
     if isinstance(prepared, Folded):
         return _train_folds(data, chosen, prepared, source, run, recorded, began)
-    return _train(data, chosen, prepared, source, run, recorded, began)
+    return _train(data, chosen, prepared, source, run, recorded, began, rivals)
 
 
 def rows_of(data: str, chosen: Chosen, unseen: Unseen | None = None) -> Prepared | Folded:
@@ -248,6 +256,7 @@ def _train(
     run: Path,
     recorded: dict[str, Any],
     began: float,
+    rivals: Mapping[str, Sequence[Any]] | None = None,
 ) -> "Run | Any":
     """Encode, build, fit, score and report."""
     import torch
@@ -368,7 +377,7 @@ def _train(
         best = Bundle.load(run / "best")
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
-        found = measure(best, splits, run)
+        found = measure(best, splits, run, rivals)
         for sentence in unread(found) + ([] if verb.folds else suggested(len(splits.test))):
             say(sentence, quiet)
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
