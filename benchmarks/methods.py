@@ -1,6 +1,6 @@
 """Which method is right for a set of rows, and does another draw of seeds say the same?
 
-`python benchmarks/methods.py tweets_es conll2002 mrpc banking77` writes one record a set: `afina compare` of eight methods in
+`python benchmarks/methods.py tweets_es conll2002 ewt_pos mrpc banking77` writes one record a set: `afina compare` of eight methods in
 three seeds on a fixed sample of the set's own splits and, of the sets of AGAIN, once more with three other seeds. The
 learning rates are those that ship, searched on other sets (`presets.py`). Beside the table and the tests a record holds
 what each run said of its time and memory before it trained, and what it then took. A campaign that was cut off goes on.
@@ -31,8 +31,9 @@ SETS: dict[str, dict[str, Any]] = {
     "conll2002": tasks.SETS["conll2002"],
     "mrpc": tasks.SETS["mrpc"],
     "banking77": {"task": "classification", "train": "banking77/train.csv", "test": "banking77/test.csv"},
+    "ewt_pos": tasks.SETS["ewt_pos"],
 }  # fmt: skip
-AGAIN = ("tweets_es", "conll2002", "banking77")
+AGAIN = ("tweets_es", "conll2002", "banking77", "ewt_pos")
 LONGER = "longer-"
 ASKED = {False: (METHODS, SEEDS, STEPS), True: (("full", "houlsby", "lora"), 2, 3 * STEPS)}
 CLOSE = {"memory_mb": 0.15, "seconds": 0.25}  # how far what was foretold may lie from what was measured

@@ -18,6 +18,7 @@ SETS = {
         "CoNLL-2002 with three times the steps, three methods",
         "CoNLL-2002 con el triple de pasos, tres métodos",
     ),
+    "ewt_pos": ("UD English EWT (parts of speech)", "UD English EWT (categorías gramaticales)"),
     "tweets_es": ("Spanish tweets (three labels)", "Tuits en español (tres etiquetas)"),
     "banking77": ("Banking77 (77 labels, English)", "Banking77 (77 etiquetas, inglés)"),
     "mrpc": ("MRPC (paraphrases, English)", "MRPC (paráfrasis, inglés)"),
