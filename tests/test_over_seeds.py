@@ -66,7 +66,7 @@ def test_pseudo_values_of_a_mean_are_its_rows() -> None:
     one = system([accuracy], [told.tolist()], rows)
     right = (told == gold).astype(float)
     assert sorted(one.pseudo) == pytest.approx(sorted(right))
-    low, high = interval(one, [one]) or (0.0, 0.0)
+    low, high = interval(one, [one], "accuracy") or (0.0, 0.0)
     half = student.ppf(0.975, 79) * right.std(ddof=1) / 80**0.5
     assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half))
 
@@ -95,4 +95,13 @@ def test_the_same_answers_differ_in_nothing() -> None:
     one = system([accuracy], [[0] * 50], rows)
     (pair,) = compare({"a": one, "b": one}, "accuracy")
     assert pair.difference.value == 0 and pair.difference.p == 1 and not pair.difference.shown
-    assert interval(system([accuracy], [[0] * 20], rows[:20]), []) is None
+    assert interval(system([accuracy], [[0] * 20], rows[:20]), [], "accuracy") is None
+
+
+def test_an_interval_ends_where_its_metric_does() -> None:
+    rows = [{"label": int(place > 0)} for place in range(40)]
+    one = system([accuracy], [[1] * 40], rows)
+    low, high = interval(one, [one], "accuracy") or (0.0, 0.0)
+    assert 0.9 < low < 0.975 < high == 1.0
+    wider = interval(one, [one], "loss")
+    assert wider and wider[1] > 1.0

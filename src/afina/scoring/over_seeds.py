@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from afina.core import Difference, Row
 GROUPS = 100  # of rows that are left out together: enough for a variance, few enough for a slow metric
 FEWEST = 30  # rows that a variance can be taken from
 SEED = 1969
+RANGES = {"spearman": (-1.0, 1.0), "loss": (0.0, math.inf)}  # of main metrics; that of all others is 0 to 1
 
 Watch = Callable[[Sequence[Any], Sequence[Row]], tuple[str, float]]
 
@@ -71,12 +73,16 @@ def compare(systems: Mapping[str, System], metric: str, direction: int = 1) -> l
     return _holm(found)
 
 
-def interval(one: System, every: Sequence[System]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a system's mean over rows and seeds, None with fewer than 30 rows."""
+def interval(one: System, every: Sequence[System], metric: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a system's mean over rows and seeds, None with fewer than 30 rows.
+
+    It ends where the metric does.
+    """
     if len(one.pseudo) < FEWEST:
         return None
     half = _half_width(*_variance(one.pseudo, *_of_seeds([one], every)))
-    return one.mean - half, one.mean + half
+    least, most = RANGES.get(metric, (0.0, 1.0))
+    return max(least, one.mean - half), min(most, one.mean + half)
 
 
 def _of_seeds(means: Sequence[System], every: Sequence[System]) -> tuple[float, int]:

@@ -142,7 +142,7 @@ def _scores(
     found = {}
     for place, metric in enumerate(runs[0]):
         scores = [run[metric] for run in runs]
-        limits = interval(one, every) if place == 0 else _mean_limits(scores)
+        limits = interval(one, every, metric) if place == 0 else _mean_limits(scores)
         values = [score.value for score in scores]
         mean = sum(values) / len(values)
         spread = (
