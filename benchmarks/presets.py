@@ -1,6 +1,6 @@
 """Which learning rate suits a method, and which a task: a search on rows that no other record is scored on.
 
-`python benchmarks/presets.py methods hard tasks long decoder` writes `results/presets-methods.json` and so on; a search that
+`python benchmarks/presets.py methods hard random tasks long decoder` writes `results/presets-methods.json` and so on; a search that
 was cut off goes on. Each run learns from up to 800 rows of a training part in 160 steps of 16 rows and is judged by
 400 others of the same part. No test or validation file of a set is seen here, and of the sets on which the methods are
 compared no row at all.
@@ -51,12 +51,16 @@ METHODS = {
 }  # fmt: skip
 LONG = ("squad", "gpteacher")
 GPT = {"model": "afina/gpt-mini-es-en"}
+FRESH = {"random_weights": True}
+FRESH_FACTORS = (0.2, 0.4, 0.6, 1.0, 2.0)
 SEARCHES: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "methods": [(name, method, {}) for name in ("trec", "conll2003") for method in METHODS],
     "tasks": [(name, "full", {}) for name in SETS if name not in LONG],
     "long": [(name, "full", {}) for name in LONG],
     # What learns little is where a rate that is too high learns nothing: three moods of short texts.
     "hard": [("tweets_en", method, {}) for method in METHODS if method not in ("full", "head", "bitfit")],
+    # The rival without pre-training deserves a rate of its own.
+    "random": [(name, "full", FRESH) for name in ("trec", "conll2003", "tweets_en")],
     "decoder": [("trec", method, GPT) for method in METHODS],
 }
 
@@ -96,7 +100,8 @@ def judged(job: tuple[str, str, dict[str, Any], float, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     name, method, flags, rate, seed = job
     about = SETS[name]
-    key = f"{name}-{method}-{'gpt' if flags else 'bert'}-{rate:g}-{seed}"
+    model = "random" if flags == FRESH else "gpt" if flags else "bert"
+    key = f"{name}-{method}-{model}-{rate:g}-{seed}"
     kept = WORK / "found" / f"{key}.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
@@ -111,7 +116,7 @@ def judged(job: tuple[str, str, dict[str, Any], float, int]) -> dict[str, Any]:
     scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))["scores"]["validation"]
     metric = next(iter(scores))
     found = {
-        "set": name, "method": method, "model": flags.get("model", "afina/bert-mini-es-en"), "learning_rate": rate,
+        "set": name, "method": method, "model": "random weights" if flags == FRESH else flags.get("model", "afina/bert-mini-es-en"), "learning_rate": rate,
         "seed": seed, "metric": metric, "value": scores[metric]["value"],
     }  # fmt: skip
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +131,7 @@ def search(kind: str) -> None:
         if not (WORK / name / "validation.jsonl").is_file():
             files(name)
         factors = (*FACTORS, MORE[method]) if kind in ("methods", "hard") and method in MORE else FACTORS
+        factors = FRESH_FACTORS if kind == "random" else factors
         jobs += [
             (name, method, flags, METHODS[method] * factor, seed) for factor in factors for seed in SEEDS
         ]

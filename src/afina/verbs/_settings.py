@@ -61,10 +61,20 @@ def choose(settings: Mapping[str, Any], verb: type[Settings], kind: type[Task] |
     )
 
 
-def preset_rate(task: Task, method: Method, width: int) -> float:
-    """Return the learning rate where the person names none: the method's preset, in a small model by the task's pace."""
+FRESH_RATE = (
+    5e-4  # of small models with random weights, for all tasks: benchmarks/results/presets-random.json
+)
+
+
+def preset_rate(task: Task, method: Method, width: int, *, random_weights: bool = False) -> float:
+    """Return the learning rate where the person names none: the method's preset, in a small model by the task's pace.
+
+    What suits pre-trained weights is too high for random ones where the task is hard: they learn nothing.
+    """
     rate: float = method.presets(width)["learning_rate"]
-    return rate * task.pace if width <= SMALL else rate
+    if width > SMALL:
+        return rate
+    return min(rate, FRESH_RATE) if random_weights else rate * task.pace
 
 
 def model_for(task: str, named: str | None) -> str:

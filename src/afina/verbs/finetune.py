@@ -468,7 +468,8 @@ def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
     return Resolved.of(
         verb.model_dump()
         | {
-            "learning_rate": verb.learning_rate or preset_rate(chosen.task, chosen.method, width),
+            "learning_rate": verb.learning_rate
+            or preset_rate(chosen.task, chosen.method, width, random_weights=verb.random_weights),
             "train_batch_size": batch,
             "num_train_epochs": epochs,
             "max_length": min(verb.max_length or limit, limit),
