@@ -11,8 +11,12 @@ import pytest
 import toy
 import toys
 from afina.core import About, Rival
+from afina.methods.full import Full
+from afina.names import find
 from afina.report import compare as report
+from afina.train.run import read_settings
 from afina.verbs._ranking import recommend
+from afina.verbs._settings import FRESH_RATE, preset_rate
 from afina.verbs.compare import seconds
 
 Command = Callable[..., toy.Said]
@@ -82,6 +86,17 @@ def test_the_baselines_of_a_run_are_those_of_the_run_alone(afina_: Command) -> N
     for kept in ("baselines", "scores"):
         shared = json.loads(Path("runs/toy-compare/runs/full-0/scores.json").read_text(encoding="utf-8"))
         assert shared[kept] == alone.json[kept]
+
+
+def test_random_weights_learn_at_a_rate_of_their_own(done: Path) -> None:
+    rates = [
+        read_settings(done / "runs/toy-compare/runs" / run / "run.toml")["learning_rate"]
+        for run in ("full-0", "random_weights-0")
+    ]
+    assert rates == [1e-3, FRESH_RATE] and FRESH_RATE < 1e-3
+    task = find("tasks", "sentence_pair")()
+    assert preset_rate(task, Full(), 256, random_weights=True) == FRESH_RATE  # not slowed down once more
+    assert preset_rate(task, Full(), 768, random_weights=True) == preset_rate(task, Full(), 768)
 
 
 def test_the_report_says_why_a_method_is_worse_than_the_best() -> None:
