@@ -14,26 +14,27 @@ if TYPE_CHECKING:
     from afina.train.bundle import Bundle
 
 
-def measure(
-    bundle: "Bundle", splits: Splits, run: Path, rivals: Mapping[str, Sequence[Any]] | None = None
-) -> dict[str, Any]:
+def measure(bundle: "Bundle", splits: Splits, run: Path, rivals: Path | None = None) -> dict[str, Any]:
     """Return `scores`, `baselines` and `details` by part, and write the answers to the last part into `run`.
 
-    `rivals` are the baselines' answers to the rows of all parts, computed here where nobody has them yet.
+    `rivals` is a file with the baselines' answers to the rows of all parts, which are computed where it is not there.
     """
     from afina.train.machine import return_memory
 
     parts = {name: rows for name, rows in (("validation", splits.validation), ("test", splits.test)) if rows}
     rows = [row for part in parts.values() for row in part]
     ours = [answer for part in parts.values() for answer in bundle.answers(part)]
-    if rivals is None:
-        return_memory()
-        rivals = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
-    found = compare(bundle.task, parts, ours, rivals)
+    return_memory()
+    told: Mapping[str, Sequence[Any]]
+    if rivals and rivals.is_file():
+        told = json.loads(rivals.read_text(encoding="utf-8"))
+    else:
+        told = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
+    found = compare(bundle.task, parts, ours, told)
     if parts:
         last = len(parts[[*parts][-1]])
-        told = zip(rows[-last:], ours[-last:], strict=True)
-        write_predictions(run / "predictions.csv", [bundle.task.line(row, answer) for row, answer in told])
+        pairs = zip(rows[-last:], ours[-last:], strict=True)
+        write_predictions(run / "predictions.csv", [bundle.task.line(row, answer) for row, answer in pairs])
     return found
 
 

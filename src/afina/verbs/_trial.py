@@ -3,6 +3,7 @@
 Peak memory can only be measured so, for within a process it never falls again; and a crash stays one row.
 """
 
+import hashlib
 import json
 import statistics
 import sys
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from afina.verbs._in_context import InContext
 
 ASKED, ROWS, NEUTRAL, MEASURED = "trial.json", "rows.json", "neutral.json", "measured.json"
-RIVALS = "rivals.json"
 FEW_SHOT, SHOTS = "few_shot", 8  # the row of a decoder that trains nothing, and the examples in its prompt
 TIMED = 20  # answers, one row at a time, whose median time is the latency
 
@@ -51,6 +51,11 @@ def main(folder: Path) -> int:
     return 0
 
 
+def rivals_of(model: str, fold: int) -> str:
+    """Return the name of the file with what the baselines answer in the tokens of a model."""
+    return f"rivals-{hashlib.sha256(model.encode()).hexdigest()[:12]}-{fold}.json"
+
+
 def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, Any]]:
     """Return the trained model, and what its training has cost."""
     from afina.models.find import find
@@ -61,11 +66,8 @@ def _trained(asked: dict[str, Any], folder: Path) -> tuple["Bundle", dict[str, A
     from afina.verbs.finetune import finetune
 
     settings = asked["settings"]
-    rivals = json.loads((folder.parent / RIVALS).read_text(encoding="utf-8"))[settings["model"]]
-    run = finetune(
-        asked["data"], **settings, output_dir=folder, resume=is_run(folder),
-        rivals=rivals and rivals[settings.get("fold", 0)],
-    )  # fmt: skip
+    rivals = folder.parent / rivals_of(asked["model"], settings.get("fold", 0))
+    run = finetune(asked["data"], **settings, output_dir=folder, resume=is_run(folder), rivals=rivals)
     assert run is not None
     places = [folder / "best"]
     if "stage" in settings and not run.bundle.method.whole and run.bundle.base:

@@ -20,7 +20,7 @@ from afina.verbs._job import passing, same, unchanged
 from afina.verbs._prepare import Folded, Prepared, prepare, prepare_folds
 from afina.verbs._runners import RUNNERS
 from afina.verbs._settings import begin, from_file, model_for, preset_rate
-from afina.verbs._trial import FEW_SHOT, NEUTRAL, RIVALS, ROWS
+from afina.verbs._trial import FEW_SHOT, NEUTRAL, ROWS, rivals_of
 
 FILE, RUNS = "compare.toml", "runs"
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -198,11 +198,10 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     folder.write_json(place / RUNS / ROWS, scored.by_fold)
     before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
-    rivals = {chosen.begins(name): _rivals(source, scored) for name, source in chosen.models.items()}
-    folder.write_json(place / RUNS / RIVALS, rivals)
     tell = partial(say, quiet=quiet)
     for sentence in [*scored.notes, *(_cost(chosen) if verb.folds else [])]:
         tell(sentence)
+    rivals = _share_rivals(chosen, scored, place / RUNS)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
         runner=runner, until=until, tell=tell,
@@ -220,10 +219,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             for fold in chosen.folds
         ]
     )  # fmt: skip
-    told = next((each for each in rivals.values() if each), None)
-    lines, tests = _ranking.table(
-        scored.whole(done), scored.task, scored.rivals(told) if told else {}, scored.rows
-    )
+    lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows)
     if not verb.folds and scored.part == "test":
         for sentence in _folds.suggested(len(scored.rows)):
             tell(sentence)
@@ -313,21 +309,41 @@ def _before(source: Path, texts: _forgetting.Neutral) -> dict[str, float] | None
         return None
 
 
-def _rivals(source: Path, scored: Scored) -> list[dict[str, list[Any]]] | None:
-    """Return, a fold, what each baseline answers to its validation and test rows, for all runs of one model.
+def _share_rivals(chosen: Chosen, scored: Scored, runs: Path) -> dict[str, list[Any]]:
+    """Return what the baselines answer to the rows that are scored, in the tokens of the first model.
 
-    They read the text in its tokens. None where it cannot be loaded: its runs say why.
+    What they answer in those of each model is written for all of its runs. The stages of a chain may make tokens of
+    their own, so its runs find out for themselves.
+    """
+    from afina.train import folder
+
+    first: list[dict[str, list[Any]]] | None = None
+    for name, source in chosen.models.items():
+        chain = name in chosen.chains
+        if chain and first:
+            continue
+        found = _rivals(source, scored)
+        first = first or found
+        for fold, told in enumerate(() if chain else found or ()):
+            folder.write_json(runs / rivals_of(name, fold), told)
+    return scored.rivals(first) if first else {}
+
+
+def _rivals(source: Path, scored: Scored) -> list[dict[str, list[Any]]] | None:
+    """Return, a fold, what each baseline answers to its validation and test rows in the tokens of one model.
+
+    None where the model cannot be loaded, or cannot read such rows: its runs say why.
     """
     from afina.models.load import load_tokenizer
 
     try:
         tokenizer = load_tokenizer(source)
+        return [
+            part.task.baselines(part.splits.train, [*part.splits.validation, *part.splits.test], tokenizer)
+            for part in scored.parts
+        ]
     except InputError:
         return None
-    return [
-        part.task.baselines(part.splits.train, [*part.splits.validation, *part.splits.test], tokenizer)
-        for part in scored.parts
-    ]
 
 
 def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:

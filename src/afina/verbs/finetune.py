@@ -1,7 +1,6 @@
 """Fine-tune a model on a person's own rows: a file in; a trained, measured, reusable model out."""
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -100,7 +99,7 @@ def finetune(
     data: str | Path,
     *,
     unseen: Unseen | None = None,
-    rivals: Mapping[str, Sequence[Any]] | None = None,
+    rivals: Path | None = None,
     **settings: Any,
 ) -> "Run | Any":
     """Fine-tune a model on `data` (a table, a folder of texts, a dataset, or a `run.toml` to repeat).
@@ -110,8 +109,8 @@ def finetune(
     None for what only training can tell. With `folds=k` the run is one of k runs, whose answers to the rows that each
     has not seen are scored together, under `folds`; it has no model of its own. With `stage` (a list of settings, each
     with its `verb`) the model learns in stages before. Rows that are `unseen`, which a later training will be scored
-    on, are left out. `rivals` are the answers of the task's baselines to validation and test rows, where somebody has
-    them already. Raises InputError before anything is written where the data or a setting is wrong, and Interrupted
+    on, are left out. `rivals` is a JSON file with what the task's baselines answer to the validation and test rows of
+    one run; where it is not there they are computed. Raises InputError before anything is written where the data or a setting is wrong, and Interrupted
     when stopped: `resume=True` goes on.
     """
     began = time.perf_counter()
@@ -256,7 +255,7 @@ def _train(
     run: Path,
     recorded: dict[str, Any],
     began: float,
-    rivals: Mapping[str, Sequence[Any]] | None = None,
+    rivals: Path | None = None,
 ) -> "Run | Any":
     """Encode, build, fit, score and report."""
     import torch
