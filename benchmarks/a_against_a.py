@@ -1,10 +1,10 @@
 """Is a winner declared where there is none? The same method with three seeds against itself with three others.
 
-`python benchmarks/a_against_a.py FOLDER…` writes `results/a-against-a.json` from finished campaigns of `methods.py` (by
+`python benchmarks/a_against_a.py [FOLDER…]` writes `results/a-against-a.json` from finished campaigns of `methods.py` (by
 default those of this checkout): every folder FOLDER/SET has two comparisons, `from-0` and `from-3`, on the same test
 rows. Each method of the one is compared with itself in the other as `afina compare` compares the rows of one table, the
 variance over seeds pooled over all of them; but a winner is who lies outside the 95 % interval, without Holm's correction
-for many comparisons. The training and validation rows were drawn anew as well. At most 7 % may have a winner.
+for many comparisons. Where a set has no validation file, those rows were drawn anew as well. At most 7 % may have one.
 """
 
 import json
@@ -73,7 +73,7 @@ if __name__ == "__main__":
     print(
         record.save(
             "a-against-a",
-            record.about("python benchmarks/a_against_a.py")
+            record.about("python benchmarks/a_against_a.py FOLDER…")
             | {"comparisons": len(made), "winners": winners, "pairs": made},
         )
     )

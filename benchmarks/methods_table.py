@@ -15,8 +15,8 @@ PAGES = {"docs/en/results.md": False, "docs/es/results.md": True}
 SETS = {
     "conll2002": ("CoNLL-2002 (entities, Spanish)", "CoNLL-2002 (entidades, español)"),
     "longer-conll2002": (
-        "CoNLL-2002 with three times the steps, three methods",
-        "CoNLL-2002 con el triple de pasos, tres métodos",
+        "CoNLL-2002 with three times the steps (720), three methods, two seeds",
+        "CoNLL-2002 con el triple de pasos (720), tres métodos, dos semillas",
     ),
     "ewt_pos": ("UD English EWT (parts of speech)", "UD English EWT (categorías gramaticales)"),
     "tweets_es": ("Spanish tweets (three labels)", "Tuits en español (tres etiquetas)"),

@@ -61,15 +61,14 @@ def choose(settings: Mapping[str, Any], verb: type[Settings], kind: type[Task] |
     )
 
 
-FRESH_RATE = (
-    5e-4  # of small models with random weights, for all tasks: benchmarks/results/presets-random.json
-)
+# Of small models with random weights, for all tasks, searched with `full`: benchmarks/LOG.md.
+FRESH_RATE = 5e-4
 
 
 def preset_rate(task: Task, method: Method, width: int, *, random_weights: bool = False) -> float:
     """Return the learning rate where the person names none: the method's preset, in a small model by the task's pace.
 
-    What suits pre-trained weights is too high for random ones where the task is hard: they learn nothing.
+    At what suits pre-trained weights random ones may learn nothing at all where the task is hard.
     """
     rate: float = method.presets(width)["learning_rate"]
     if width > SMALL:
