@@ -89,7 +89,7 @@ def main(run: Path, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     causal = tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["objective"] == "clm"
     head = "AutoModelForCausalLM" if causal else "AutoModelForPreTraining"
-    model, tokenizer = load(run / "best", head, dropout=None if causal else 0.1), load_tokenizer(run / "best")
+    model, tokenizer = load(run / "best", head), load_tokenizer(run / "best")
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.to(torch.float16).save_pretrained(folder)  # type: ignore[operator]
     tokenizer.save_pretrained(folder)

@@ -19,7 +19,7 @@ from afina.batching.plan import Plan
 from afina.data.corpus import Corpus
 from afina.models import vocabulary
 from afina.models.find import find
-from afina.models.load import load, load_tokenizer, read_tokenizer
+from afina.models.load import load, load_config, load_tokenizer, read_tokenizer
 from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _domain, _pretraining
 from afina.verbs._pretraining import between, phases
@@ -92,6 +92,10 @@ def test_dry_run_writes_nothing(afina_: Command, tmp_path: Path) -> None:
     assert toy.content(tmp_path) == before
 
 
+def dropouts(folder: Path) -> dict[str, float]:
+    return {name: value for name, value in vars(load_config(folder)).items() if "drop" in name}
+
+
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_a_finished_run(kind: str, afina_: Command, tmp_path: Path) -> None:
     words = ("adapt", "text.txt", "--model", kind, *SMALL, "--output-dir", "run")
@@ -106,6 +110,9 @@ def test_a_finished_run(kind: str, afina_: Command, tmp_path: Path) -> None:
     settings = (tmp_path / "run" / "run.toml").read_text(encoding="utf-8")
     assert not any(name in settings for name in ("output_dir", "resume", "overwrite", "dry_run"))
     before = toy.weights(tmp_path / "run")
+    assert dropouts(tmp_path / "run" / "best") == dropouts(tmp_path / kind), (
+        "0 here, but not when it is fine-tuned"
+    )
 
     again = afina_("adapt", "--resume", "--output-dir", "run", "--quiet", "--json")
     assert again.code == 0

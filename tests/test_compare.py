@@ -311,3 +311,27 @@ def test_what_only_measures_is_not_recommended_but_named() -> None:
     found = recommend(lines, tests, none, -1, About(rivals=rivals))
     assert found["method"] == "full" and "Trigrams came out better" in found["why"]
     assert "Trigrams" not in recommend(lines, tests, none, 1, About(rivals=rivals))["why"]
+
+
+def test_models_that_differ_in_their_weights_alone_share_the_random_ones(done: Path, tmp_path: Path) -> None:
+    from afina.verbs.compare import _once, choose
+
+    for name in ("tiny", "adapted", "deeper", "other_words"):
+        shutil.copytree(done / "tiny", tmp_path / name)
+    change(tmp_path / "adapted/config.json", dtype="float16", architectures=["BertForPreTraining"])
+    change(tmp_path / "deeper/config.json", num_hidden_layers=7)
+    change(tmp_path / "other_words/tokenizer.json", truncation=None, version="2.0")
+    models = [str(tmp_path / name) for name in ("tiny", "adapted", "deeper", "other_words")]
+    chosen = choose({"methods": "full", "models": ",".join(models)})
+    ways = [list(chosen.ways(chosen.task, model)) for model in models]
+    assert ways == [
+        ["full", "random_weights"],
+        ["full"],
+        ["full", "random_weights"],
+        ["full", "random_weights"],
+    ]
+    assert [sentence.split()[0] for sentence in _once(chosen)] == [models[1]]
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8")

@@ -9,7 +9,9 @@ import pytest
 
 import families
 import toy
+from afina.models.find import shape
 from afina.train import folder
+from afina.verbs._pretraining import sample_of, texts_of
 
 Command = Callable[..., toy.Said]
 SMALL = (
@@ -90,6 +92,9 @@ def test_a_finished_run(afina_: Command, tmp_path: Path) -> None:
     settings = (tmp_path / "run" / "run.toml").read_text(encoding="utf-8")
     assert not any(name in settings for name in ("output_dir", "resume", "overwrite", "dry_run"))
     before = toy.weights(tmp_path / "run")
+    assert (
+        shape(tmp_path / "run" / "best")["hidden_dropout_prob"] == 0.1
+    )  # pre-trained without, fine-tuned with it
 
     # What the run began with need not be said again, and may not be said otherwise.
     again = afina_("pretrain", "--resume", "--output-dir", "run", "--quiet", "--json")
@@ -167,3 +172,16 @@ def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
     assert not any(run.iterdir())
     (run / "run.toml.new").write_text("half")  # killed before it was one
     folder.check(run, resume=False, overwrite=True)
+
+
+def test_a_tokenizer_learns_from_an_even_part_of_much_text(tmp_path: Path) -> None:
+    """Every so-manieth paragraph over files and documents of any length, and all of what is short enough."""
+    files = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    paragraphs = [f"número {place:03}" for place in range(120)]
+    files[0].write_text(
+        "\n".join(paragraphs[:50]) + "\n\n" + "\n\n".join(paragraphs[50:60]), encoding="utf-8"
+    )
+    files[1].write_text("\n\n".join(paragraphs[60:]), encoding="utf-8")
+    size = sum(map(len, texts_of(files)))
+    assert "\n".join(sample_of(files, most=size // 7)).split("\n") == paragraphs[::8]  # a seventh is too much
+    assert list(sample_of(files, most=size)) == list(texts_of(files))

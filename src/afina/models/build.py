@@ -16,7 +16,8 @@ SHAPES = {  # layers, width: the miniatures of Turc et al. (2019)
 def bert(shape: str, vocab_size: int, positions: int = 512, dropout: float = 0.0) -> nn.Module:
     """Return a `BertForPreTraining` of the named shape with fresh weights (Devlin et al. 2019).
 
-    Attention dropout is 0: it forces the slow attention path and smaller models do not need it.
+    Attention dropout is 0: it forces the slow attention path and smaller models do not need it. `dropout` is that of
+    the pre-training; what is later fine-tuned from the model finds the paper's 0.1 in its configuration.
     """
     from transformers import BertConfig, BertForPreTraining
 
@@ -31,7 +32,9 @@ def bert(shape: str, vocab_size: int, positions: int = 512, dropout: float = 0.0
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=0.0,
     )
-    return BertForPreTraining(config)
+    model = BertForPreTraining(config)
+    model.config.hidden_dropout_prob = 0.1
+    return model
 
 
 def gpt(shape: str, vocab_size: int, positions: int = 1024, *, ends: int, pads: int) -> nn.Module:

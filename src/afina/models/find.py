@@ -1,5 +1,6 @@
 """From a model's name to a folder: an embedded one, a folder of the person's, or one of the Hugging Face Hub."""
 
+import filecmp
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from afina.names import unknown
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter_model.safetensors"  # PEFT's name for weights that are no whole model
+TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+NOTES = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}  # of a config.json
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never a pickle, never code
 
 
@@ -50,6 +53,17 @@ def shape(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(_("{folder}/config.json is no configuration of a model.").format(folder=folder))
     return found
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Whether two models differ in nothing but their weights, so that with random ones they are the same."""
+    pairs = [(one / name, other / name) for name in TOKENIZER]
+    first, second = (
+        {name: value for name, value in shape(each).items() if name not in NOTES} for each in (one, other)
+    )
+    return first == second and all(
+        a.is_file() and b.is_file() and filecmp.cmp(a, b, shallow=False) for a, b in pairs
+    )
 
 
 def writes(folder: Path) -> bool:

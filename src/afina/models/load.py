@@ -44,13 +44,17 @@ def load(
 
     `config` is laid over the model's own (number and names of labels). With `random_weights` only the shape is
     taken. `dropout` sets every dropout but that of the attention, which is always 0 in training here: it forces
-    the slow attention path on CPU. Raises InputError where the folder's model has no such head.
+    the slow attention path on CPU. What is set so is of this training alone: the model's `config`, which is saved with
+    it, keeps its own. Raises InputError where the folder's model has no such head.
     """
     settings = load_config(folder, config)
     auto = _auto(head, settings)
     if auto is transformers.AutoModelForSequenceClassification and not _reads_both_ways(settings):
         # A decoder's head looks for the padding to find a row's end; its makers name none, or not the tokenizer's.
         settings.pad_token_id = load_tokenizer(folder).pad_token_id
+    own = {
+        name: getattr(settings, name) for name in (*DROPOUTS, *ATTENTION_DROPOUTS) if hasattr(settings, name)
+    }
     for name in ATTENTION_DROPOUTS:
         if getattr(settings, name, None):
             setattr(settings, name, 0.0)
@@ -62,6 +66,7 @@ def load(
         try:
             if random_weights:
                 fresh = auto.from_config(settings, dtype=torch.float32, trust_remote_code=False)
+                fresh.config.update(own)
                 return _causal(fresh, head)
             # A head for other labels has another size and is drawn anew; the backbone must fit (see `_whole`).
             renamed = _renamed(auto, settings)
@@ -75,6 +80,7 @@ def load(
                 output_loading_info=True,
                 key_mapping=renamed,
             )
+            model.config.update(own)
             if renamed:  # transformers would save it under the old names again, and not find them itself
                 kept = [each for each in model._weight_conversions if {*each.source_patterns} - {*renamed}]
                 model._weight_conversions = kept

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from afina.core import Row, Task
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.models.find import alike, writes
 from afina.models.find import find as find_model
-from afina.models.find import writes
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
 from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
@@ -122,10 +122,28 @@ class Chosen(NamedTuple):
         return str(self.chains[model]["model"] if model in self.chains else model)
 
     def ways(self, task: Task, model: str) -> dict[str, dict[str, Any]]:
-        """Return what is trained on a model, or asked, with the settings of its own: methods and baselines."""
+        """Return what is trained on a model, or asked, with the settings of its own: methods and baselines.
+
+        Of models that differ in their weights alone the first has the random ones for all of them.
+        """
         if chain := self.chains.get(model):
             return {method: own | chain for method, own in self.methods.items()}
-        return self.methods | _baselines(task, self.models[model])
+        baselines = _baselines(task, self.models[model])
+        if self.twin(model):
+            del baselines[_trials.RANDOM]
+        return self.methods | baselines
+
+    def twin(self, model: str) -> str | None:
+        """Return the first model named before this one that differs from it in its weights alone."""
+        before = list(self.models)[: list(self.models).index(model)]
+        return next(
+            (
+                name
+                for name in before
+                if name not in self.chains and alike(self.models[name], self.models[model])
+            ),
+            None,
+        )
 
     @property
     def several(self) -> bool:
@@ -199,7 +217,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
     tell = partial(say, quiet=quiet)
-    for sentence in [*scored.notes, *(_cost(chosen) if verb.folds else [])]:
+    for sentence in [*scored.notes, *_once(chosen), *(_cost(chosen) if verb.folds else [])]:
         tell(sentence)
     rivals = _share_rivals(chosen, scored, place / RUNS)
     carry_out = partial(
@@ -379,6 +397,18 @@ def _scored(data: str, chosen: Chosen) -> Scored:
     task, splits = prepared.task, prepared.splits
     part, rows = ("test", splits.test) if splits.test else ("validation", splits.validation)
     return Scored(task, part, rows, [rows], splits.fingerprint, prepared.notes, [prepared], None)
+
+
+def _once(chosen: Chosen) -> list[str]:
+    """Say which models share their random weights."""
+    twins = {name: chosen.twin(name) for name in chosen.models if name not in chosen.chains}
+    return [
+        _("{model} differs from {first} in its weights alone: random ones are trained once for both.").format(
+            model=name, first=first
+        )
+        for name, first in twins.items()
+        if first
+    ]
 
 
 def _cost(chosen: Chosen) -> list[str]:
