@@ -75,8 +75,8 @@ def score(train: np.ndarray, labels: list[str], other: np.ndarray, gold: list[st
 
 
 @torch.no_grad()
-def main(folder: Path, name: str) -> None:
-    """Write the record of one model."""
+def probed(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the score of every reading of one model, set by set."""
     model, tokenizer = load(folder, "AutoModelForPreTraining", dropout=0.0), load_tokenizer(folder)
     model.eval()
     found = {}
@@ -85,11 +85,13 @@ def main(folder: Path, name: str) -> None:
         ours, theirs = (read(model, tokenizer, [row["text"] for row in part]) for part in (learnt, scored))
         found[each] = {what: round(score(ours[what], labels, theirs[what], gold), 4) for what in ours}
         print(each, found[each], flush=True)
-    print(
-        record.save(
-            f"probe-{name}", record.about(f"python benchmarks/probe.py FOLDER {name}") | {"macro_f1": found}
-        )
-    )
+    return found
+
+
+def main(folder: Path, name: str) -> None:
+    """Write the record of one model."""
+    about = record.about(f"python benchmarks/probe.py FOLDER {name}")
+    print(record.save(f"probe-{name}", about | {"macro_f1": probed(folder)}))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,22 +131,36 @@ def write(part: str, name: str, about: dict[str, Any], number: int) -> Path:
     return file
 
 
-def measure(name: str) -> Path:
-    """Run the comparison of one set, or go on with it, and write its record."""
-    about = SETS[name]
+def compare(
+    name: str,
+    about: dict[str, Any],
+    place: Path,
+    *,
+    seeds: int,
+    steps: int,
+    models: Sequence[str | Path] = (),
+) -> dict[str, Any]:
+    """Return what `afina compare --methods full` says of one set, gone on with where it was cut off."""
     files = {part: write(part, name, about, number) for part, number in ROWS.items() if part in about}
-    place, steps = WORK / name / "compare", about.get("steps", STEPS)
     command = [
         sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
         *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
-        *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(SEEDS), "--workers", str(WORKERS),
+        *(TAGS if "columns" in about else []), *about.get("flags", []), "--seeds", str(seeds), "--workers", str(WORKERS),
+        *(["--models", ",".join(map(str, models))] if models else []),
         "--max-steps", str(steps), "--eval-steps", str(steps // about.get("scorings", 5)),
         "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
     ]  # fmt: skip
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise InputError(f"{name}: the comparison ended with {done.returncode}")
-    result = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def measure(name: str) -> Path:
+    """Run the comparison of one set, or go on with it, and write its record."""
+    about = SETS[name]
+    place, steps = WORK / name / "compare", about.get("steps", STEPS)
+    result = compare(name, about, place, seeds=SEEDS, steps=steps)
     kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
     runs = {
         system: [

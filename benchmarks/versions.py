@@ -6,7 +6,6 @@ steps of 16 rows at the defaults, a fixed sample of the set's own splits. `git s
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ from typing import Any
 import record
 import tasks
 
-from afina.errors import InputError
-
 WORK = record.ROOT / ".work" / "versions"
-SEEDS, STEPS, WORKERS = 5, 240, 2
+SEEDS, STEPS = 5, 240
 NEW = "afina/bert-mini-es-en"
 TWEETS = {
     part: f"tweet_sentiment_es/{file}.csv"
@@ -35,21 +32,7 @@ SETS: dict[str, dict[str, Any]] = {
 def measure(name: str, old: Path) -> Path:
     """Compare the weights on one set, or go on with it, and write its record."""
     about = SETS[name]
-    files = {
-        part: tasks.write(part, name, about, number) for part, number in tasks.ROWS.items() if part in about
-    }
-    place = WORK / name
-    command = [
-        sys.executable, "-m", "afina", "compare", str(files["train"]), "--task", about["task"], "--methods", "full",
-        "--models", f"{old},{NEW}", "--seeds", str(SEEDS), "--workers", str(WORKERS),
-        *(word for part in ("validation", "test") if part in files for word in (f"--{part}", str(files[part]))),
-        *(tasks.TAGS if "columns" in about else []), "--max-steps", str(STEPS), "--eval-steps", str(STEPS // 5),
-        "--output-dir", str(place), "--resume" if place.is_dir() else "--overwrite", "--json", "--lang", "en",
-    ]  # fmt: skip
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise InputError(f"{name}: the comparison ended with {done.returncode}")
-    result = json.loads(done.stdout)
+    result = tasks.compare(name, about, WORK / name, seeds=SEEDS, steps=STEPS, models=[old, NEW])
     kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
     plain = json.dumps(
         record.about(f"python benchmarks/versions.py OLD {name}") | {"set": about, "steps": STEPS} | kept
