@@ -84,7 +84,7 @@ def peak(file: Path, run: Path, *words: str, read_only: bool = False) -> int:
                 process.kill()
                 return most
             most = max(most, anonymous(process.pid))
-            time.sleep(0.02)
+            time.sleep(0.05)
         assert process.stderr is not None
         assert process.returncode == 0, process.stderr.read()
     return most

@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +69,6 @@ def write(run: Path) -> Path:
             names={_called(line, several): line["name"] for line in result["rows"]},
             title=run.name,
             shell=shlex.quote,
-            short=partial(short, about),
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
         )
     )
