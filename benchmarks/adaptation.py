@@ -19,7 +19,7 @@ WORK = record.ROOT / ".work" / "adaptation"
 PRETRAINED_ON = record.ROOT / ".work" / "pretrain" / "train.txt"
 DOMAIN = tasks.DATA / "domain"
 SET, SEEDS, STEPS = "cantemist", 3, 240
-TOKENS, REPLAY = 3_000_000, 0.1
+TOKENS, REPLAY = 1_500_000, 0.1
 GENERAL, LONGEST = 6_000_000, 40_000  # characters, of all and of a document
 CHAIN = """model = "{model}"
 
