@@ -9,7 +9,10 @@ import lzma
 import numpy as np
 import pytest
 
-from afina.data.corpus import Corpus, documents, split_sentences
+from afina.data import encode
+from afina.data.corpus import OWN_FILES, Corpus
+from afina.data.plain_text import documents, split_sentences
+from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.models.wordpiece import train_wordpiece
 
@@ -124,11 +127,57 @@ def test_corpus_holds_documents_sentences_and_tokens(tokenizer, text_file, tmp_p
 
 def test_batch_borders_change_nothing(tokenizer, text_file, tmp_path, monkeypatch):
     whole = Corpus.build([text_file], tokenizer, tmp_path / "whole")
-    monkeypatch.setattr("afina.data.corpus.BATCH_CHARACTERS", 1)
-    monkeypatch.setattr("afina.data.corpus.islice", lambda rest, n: itertools.islice(rest, 1))
+    monkeypatch.setattr("afina.data.encode.BATCH_CHARACTERS", 1)
+    monkeypatch.setattr("afina.data.encode.islice", lambda rest, n: itertools.islice(rest, 1))
     parts = Corpus.build([text_file], tokenizer, tmp_path / "parts")
     for name in ("tokens", "sentences", "documents"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+@pytest.mark.parametrize("written", [True, False])
+def test_encoding_that_was_killed_goes_on(cut, written, tokenizer, text_file, tmp_path, monkeypatch):
+    """After the state of a batch is kept, and when the batch is written but its state is not; a row stays unseen."""
+    unseen = Unseen(["La pingüina camina despacio, sin prisa."])
+    whole = Corpus.build([text_file], tokenizer, tmp_path / "whole", unseen=unseen)
+    monkeypatch.setattr("afina.data.encode.BATCH_CHARACTERS", 1)
+    monkeypatch.setattr("afina.data.encode.islice", lambda rest, n: itertools.islice(rest, 1))
+    keep, calls = encode._keep, itertools.count(1)
+
+    def killed(folder, done):
+        if (last := next(calls) == cut) and written:
+            keep(folder, done)
+        if last:
+            raise KeyboardInterrupt
+        keep(folder, done)
+
+    monkeypatch.setattr(encode, "_keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
+    begun = encode._begun(tmp_path / "cut.tmp", whole.facts["made_of"])
+    assert begun["read"] == (cut if written else cut - 1)
+    found = Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
+    assert found.facts == whole.facts and whole.facts["unseen"] == 1
+    for name in ("tokens", "sentences", "documents"):
+        assert np.array_equal(getattr(whole, name), getattr(found, name))
+    assert sorted(file.name for file in (tmp_path / "cut").iterdir()) == sorted(OWN_FILES)
+
+
+def test_encoding_goes_on_with_the_same_text_only(tokenizer, text_file, tmp_path, monkeypatch):
+    def killed(folder, done):
+        keep(folder, done)
+        raise KeyboardInterrupt
+
+    keep = encode._keep
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encode, "_keep", killed)
+        Corpus.build([text_file], tokenizer, tmp_path / "corpus")
+    (tmp_path / "corpus.tmp" / "of another").touch()
+    text_file.write_text("El niño comió pan.", encoding="utf-8")
+    assert words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "corpus")) == [
+        ["El niño comió pan."]
+    ]
+    assert not (tmp_path / "corpus" / "of another").exists()
 
 
 def test_every_format_gives_the_same_corpus(tokenizer, text_file, tmp_path):

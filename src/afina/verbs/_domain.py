@@ -37,7 +37,7 @@ class Nearness(NamedTuple):
 
 def check_tokenizer(texts: list[Path], tokenizer: Any, model: str) -> None:
     """Raise InputError where much of the text is unknown to the tokenizer."""
-    from afina.data.corpus import plain
+    from afina.data.encode import plain
 
     if tokenizer.unk_token_id is None:
         return
@@ -114,7 +114,7 @@ def _words(files: list[Path]) -> list[str]:
 
 def _paragraphs(files: list[Path], most: int) -> Iterator[str]:
     """Yield the first `most` characters of the files, as many of each."""
-    from afina.data.corpus import documents
+    from afina.data.plain_text import documents
 
     for file in files:
         room = most // len(files)

@@ -62,7 +62,7 @@ def as_begun(
 
 def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
     """Return the run's folder; InputError where a text, or one of `others`, or the folder cannot be used."""
-    from afina.data.corpus import check
+    from afina.data.plain_text import check
     from afina.train import folder
 
     if not texts:
@@ -159,7 +159,7 @@ def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | 
 
 def texts_of(files: list[Path]) -> Iterator[str]:
     """Yield the documents of all files, a paragraph a line."""
-    from afina.data.corpus import documents
+    from afina.data.plain_text import documents
 
     return ("\n".join(paragraphs) for file in files for paragraphs in documents(file))
 
@@ -169,7 +169,7 @@ def sample_of(files: list[Path], most: int = TOKENIZER_CHARACTERS) -> Iterator[s
 
     The text is read twice, the first time to count it.
     """
-    from afina.data.corpus import documents
+    from afina.data.plain_text import documents
 
     every, place = max(1, -(-sum(map(len, texts_of(files))) // most)), 0
     for file in files:
