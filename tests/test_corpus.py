@@ -5,12 +5,14 @@ import gzip
 import itertools
 import json
 import lzma
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from afina.data import encode
-from afina.data.corpus import OWN_FILES, Corpus
+from afina.data import encode, hub
+from afina.data.corpus import OWN_FILES, Corpus, unchanged
 from afina.data.plain_text import documents, split_sentences
 from afina.data.unseen import Unseen
 from afina.errors import InputError
@@ -200,6 +202,50 @@ def test_every_format_gives_the_same_corpus(tokenizer, text_file, tmp_path):
     for path in (packed, zipped, lines, table, rows):
         corpus = Corpus.build([path], tokenizer, tmp_path / f"of {path.name}")
         assert words(tokenizer, corpus) == expected, path.name
+
+
+def test_a_data_set_is_text_too(tokenizer, text_file, tmp_path, monkeypatch):
+    """Saved in a folder, or streamed from the Hub, of which another commit is another text."""
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"title": ["a", "b", "c"], "text": TEXT.strip().split("\n\n")})
+    other = datasets.Dataset.from_dict({"title": ["d"], "text": ["El pan."]})
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"validation": other, "train": rows}).save_to_disk(tmp_path / "parts")
+    asked, commit = [], iter(["a1", "a1", "b2"])
+
+    def load_dataset(path, configuration, streaming):
+        asked.append((path, configuration, streaming))
+        if path == "no/such":
+            raise datasets.exceptions.DatasetNotFoundError("no/such")
+        return datasets.IterableDatasetDict({"train": rows.to_iterable_dataset()})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(
+        datasets, "load_dataset_builder", lambda path, configuration: SimpleNamespace(hash=next(commit))
+    )
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    expected = words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "plain"))
+    for place, source in enumerate((tmp_path / "one", tmp_path / "parts", Path("wiki/wikipedia:2023.es"))):
+        corpus = Corpus.build([source], tokenizer, tmp_path / f"of {place}")
+        assert words(tokenizer, corpus) == expected, source
+    assert asked == [("wiki/wikipedia", "2023.es", True)] * 2
+    for name, told in (("no/such", "no data set of that name"), ("no/such.txt", "does not exist")):
+        with pytest.raises(InputError, match=told):
+            Corpus.build([Path(name)], tokenizer, tmp_path / "not")
+    unchanged([Path("wiki/wikipedia:2023.es")], tmp_path / "of 2")
+    with pytest.raises(InputError, match="has changed"):
+        unchanged([Path("wiki/wikipedia:2023.es")], tmp_path / "of 2")
+    monkeypatch.setattr(hub, "_reachable", lambda: False)
+    with pytest.raises(InputError, match="cannot be reached"):
+        Corpus.build([Path("wiki/wikipedia:2023.es")], tokenizer, tmp_path / "not")
+    rows.remove_columns("text").save_to_disk(tmp_path / "without")
+    with pytest.raises(InputError, match='no column "text"; its columns are title'):
+        Corpus.build([tmp_path / "without"], tokenizer, tmp_path / "not")
+    next((tmp_path / "one").glob("*.arrow")).write_bytes(b"?")
+    with pytest.raises(InputError, match="is broken"):
+        Corpus.build([tmp_path / "one"], tokenizer, tmp_path / "not")
 
 
 def test_a_row_of_words_is_a_document(tokenizer, tmp_path):

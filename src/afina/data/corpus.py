@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afina.data import hub
 from afina.data.encode import encode, plain
 from afina.data.plain_text import check
 from afina.data.unseen import Unseen
@@ -80,7 +81,8 @@ class Corpus:
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
-        ``.bz2`` are read as they are. The text is streamed and may be larger than memory. Of a table (CSV,
+        ``.bz2`` are read as they are. A data set is a folder that ``save_to_disk`` wrote, or a name on the Hub. The text is
+        streamed and may be larger than memory. Of a table (CSV,
         TSV, CoNLL), which is not, each row is a document. Raises InputError for a file that is missing,
         empty or not text.
         """
@@ -157,6 +159,8 @@ def _facts(folder: Path) -> dict[str, Any] | None:
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
+    if hub.is_dataset(file):
+        return {"name": str(file), "version": hub.version(file)}
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"name": file.name, "size": file.stat().st_size, "sha256": digest}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # name, owner/name, and either with the name of a configuration: nyu-mll/glue:sst2
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.+-]+)?")
+TEXT_FILE = re.compile(r"\.(txt|text|md|jsonl?|ndjson|parquet|csv|tsv|conllu?|gz|bz2|xz)$", re.IGNORECASE)
 
 
 def is_saved(folder: Path) -> bool:
@@ -28,16 +31,19 @@ def is_saved(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
+def is_dataset(source: Path) -> bool:
+    """Whether a text to learn from is a saved data set, or the name of one on the Hub: `owner/name:configuration`."""
+    name = str(source)
+    named = "/" in name and NAME.fullmatch(name) and not TEXT_FILE.search(name)
+    return is_saved(source) if source.exists() else bool(named)
+
+
 def saved(folder: Path, source: str) -> Table:
     """Return the rows of a saved data set. Raises InputError where files of it are missing or broken."""
     from datasets import load_from_disk
 
-    try:
-        data = load_from_disk(str(folder))
-        return _table(data, source)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sentence = _("The saved data set in {source} is broken: {reason}. Save it again with save_to_disk.")
-        raise InputError(sentence.format(source=source, reason=_first_line(error))) from error
+    with _whole(source):
+        return _table(load_from_disk(str(folder)), source)
 
 
 def fetch(name: str) -> Table:
@@ -46,6 +52,68 @@ def fetch(name: str) -> Table:
     `owner/name:configuration` where it has several. Raises InputError without network, for an unknown name
     and for what `datasets` cannot read.
     """
+    with _found(name):
+        from datasets import load_dataset
+
+        path, _colon, configuration = name.partition(":")
+        return _table(load_dataset(path, configuration or None), name)
+
+
+def texts(source: Path) -> Iterator[str]:
+    """Yield the column `text` of the training part (or the first) of a data set that may be larger than memory.
+
+    One that is saved stays on the disk, one of the Hub is read as it arrives (with HF_HUB_OFFLINE=1 from its copy in
+    the cache). Raises InputError as `saved` and `fetch` do, and where there is no such column.
+    """
+    from datasets import config, load_dataset, load_from_disk
+
+    name = str(source)
+    with _whole(name) if source.exists() else _found(name):
+        path, _colon, configuration = name.partition(":")
+        data: Any = (
+            load_from_disk(name)
+            if source.exists()
+            else load_dataset(path, configuration or None, streaming=not config.HF_HUB_OFFLINE)
+        )
+        if isinstance(data, dict):
+            data = data["train"] if "train" in data else data[next(iter(data))]
+        for row in data:
+            if "text" not in row:
+                raise InputError(
+                    _('{file} has no column "text"; its columns are {names}.').format(
+                        file=name, names=", ".join(row)
+                    )
+                )
+            if row["text"]:
+                yield row["text"]
+
+
+def version(source: Path) -> str:
+    """Return what changes when the texts of a data set do: of one on the Hub, its commit."""
+    name = str(source)
+    if source.exists():
+        told = sorted(source.rglob("state.json"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in told)).hexdigest()
+    with _found(name):
+        from datasets import load_dataset_builder
+
+        path, _colon, configuration = name.partition(":")
+        return str(load_dataset_builder(path, configuration or None).hash)
+
+
+@contextmanager
+def _whole(source: str) -> Iterator[None]:
+    """Say in one sentence what is wrong with a saved data set."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sentence = _("The saved data set in {source} is broken: {reason}. Save it again with save_to_disk.")
+        raise InputError(sentence.format(source=source, reason=_first_line(error))) from error
+
+
+@contextmanager
+def _found(name: str) -> Iterator[None]:
+    """Say in one sentence what is wrong with a data set of the Hub, or with the way to it."""
     if not _reachable():
         raise InputError(
             _(
@@ -54,12 +122,10 @@ def fetch(name: str) -> Table:
                 "save it with save_to_disk and give that folder."
             ).format(name=name)
         )
-    from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-    path, _colon, configuration = name.partition(":")
     try:
-        return _table(load_dataset(path, configuration or None), name)
+        yield
     except DatasetNotFoundError as error:
         sentence = _(
             "There is no file or folder '{name}', and no data set of that name on the Hugging Face Hub (or "

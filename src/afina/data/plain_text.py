@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from afina.data import hub
 from afina.errors import InputError
 from afina.messages import _
 
@@ -33,7 +34,11 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def check(file: Path) -> None:
-    """Raise InputError where the beginning of a file tells that it is no text to learn from."""
+    """Raise InputError where the beginning of a file, or of a data set, tells that it is no text to learn from."""
+    if hub.is_dataset(file):
+        if next(hub.texts(file), None) is None:
+            raise InputError(_("The text file {file} is empty.").format(file=file))
+        return
     if file.is_dir():
         raise InputError(_("{file} is a folder. Name the text files in it.").format(file=file))
     if not file.is_file():
@@ -87,9 +92,11 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def documents(file: Path) -> Iterator[list[str]]:
-    """The documents of a file, each a list of paragraphs."""
+    """The documents of a file or data set, each a list of paragraphs."""
     kind = _kind(file)
-    if kind == ".parquet":
+    if hub.is_dataset(file):
+        texts = hub.texts(file)
+    elif kind == ".parquet":
         texts = _parquet_texts(file)
     elif kind in (".jsonl", ".ndjson"):
         texts = _jsonl_texts(file)

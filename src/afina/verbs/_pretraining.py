@@ -103,7 +103,8 @@ def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool
 
     if chosen.resume:
         check_unchanged(texts, run / "corpus")
-    size = sum(text.stat().st_size for text in texts) / 1e6
+    files = [file for text in texts for file in ([text] if text.is_file() else text.rglob("*.arrow"))]
+    size = sum(file.stat().st_size for file in files) / 1e6
     for sentence in (
         _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
         plan,
