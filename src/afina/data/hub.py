@@ -33,7 +33,7 @@ def is_saved(folder: Path) -> bool:
 
 def is_dataset(source: Path) -> bool:
     """Whether a text to learn from is a saved data set, or the name of one on the Hub: `owner/name:configuration`."""
-    name = str(source)
+    name = source.as_posix()
     named = "/" in name and NAME.fullmatch(name) and not TEXT_FILE.search(name)
     return is_saved(source) if source.exists() else bool(named)
 
@@ -67,7 +67,7 @@ def texts(source: Path) -> Iterator[str]:
     """
     from datasets import config, load_dataset, load_from_disk
 
-    name = str(source)
+    name = source.as_posix()
     with _whole(name) if source.exists() else _found(name):
         path, _colon, configuration = name.partition(":")
         data: Any = (
@@ -90,7 +90,7 @@ def texts(source: Path) -> Iterator[str]:
 
 def version(source: Path) -> str:
     """Return what changes when the texts of a data set do: of one on the Hub, its commit."""
-    name = str(source)
+    name = source.as_posix()
     if source.exists():
         told = sorted(source.rglob("state.json"))
         return hashlib.sha256(b"".join(file.read_bytes() for file in told)).hexdigest()
