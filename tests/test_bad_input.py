@@ -386,3 +386,27 @@ def test_a_model_with_another_head_is_taken_without_it(afina_: Command, tmp_path
     assert said.code == 0
     config = json.loads((tmp_path / "run" / "best" / "config.json").read_text(encoding="utf-8"))
     assert config["id2label"] == {"0": "bien", "1": "mal", "2": "regular"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "task"),
+    [
+        ("news.conll", "Ana B-PER\nduerme O\n\nHola O\n", 2, "token_labels"),
+        ("chat.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', 2, "chat"),
+        (
+            "questions.csv",
+            "title,context,question\n" + "".join(f"{i % 2},b {i},c\n" for i in range(20)),
+            0,
+            "extractive_qa",
+        ),
+    ],
+)
+def test_data_of_another_task_are_called_so(
+    name: str, content: str, code: int, task: str, afina_: Command, tmp_path: Path, prepared: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8")
+    label = ("--text", "context", "--label", "title") if not code else ()
+    said = afina_("finetune", file, "--model", "tiny", "--dry-run", *label)
+    assert said.code == code, said.err
+    assert f"{file} has the form of data for another task: --task {task}." in said.err

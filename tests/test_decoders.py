@@ -171,7 +171,15 @@ def test_of_a_prompt_only_the_label_is_scored(tokenizer: PreTrainedTokenizerBase
         assert ids[1:] == [b if b != -100 else a for a, b in zip(ids[1:], following, strict=False)]
     short = Prompts(["text"], ["bien", "mal"], shown, tokenizer, 40)
     assert short.fitting({"text": "el gato"}) < 2
-    assert all(len(row["windows"][0][0]) <= 40 for row in short.encode({"text": "muy largo " * 40}))
+    long = {"text": "muy largo " * 40}
+    cut = [row["windows"][0][0] for row in short.encode(long)]
+    assert max(map(len, cut)) == 40
+    assert all(
+        ids[0] == tokenizer.bos_token_id for ids in cut
+    )  # what begins every text is not what is left out
+    assert short.cut({"text": "el gato"}) == 0 < short.cut(long)
+    room = Prompts(["text"], ["bien", "mal"], shown, tokenizer, 40 + short.cut(long))
+    assert (room.cut(long), room.fitting(long)) == (0, 0)
 
 
 @pytest.fixture

@@ -383,9 +383,16 @@ def test_no_answer_wins_where_its_logit_does_by_the_threshold() -> None:
     assert ExtractiveQa(tuned_threshold=1.0).predict(answer, {})["prediction"] == "sí"
     assert ExtractiveQa(tuned_threshold=1.0, null_threshold=0.0).predict(answer, {})["prediction"] == ""
 
-    assert ExtractiveQa().predict({"spans": spans, "null": None}, {})["n_best"] == [
-        {"text": "sí", "start": 0, "end": 2, "score": 0.4}
-    ]
+    assert none["null_score"] == pytest.approx(0.5)
+    at_most = ExtractiveQa(null_threshold=0.51, n_best=1).predict(answer, {})
+    assert [each["text"] for each in at_most["n_best"]] == [
+        "sí",
+        "",
+    ]  # how likely no answer is, is always told
+
+    only = ExtractiveQa().predict({"spans": spans, "null": None}, {})
+    assert only["n_best"] == [{"text": "sí", "start": 0, "end": 2, "score": 0.4}]
+    assert only["null_score"] is None
 
 
 # From the file to the report --------------------------------------------------------------------------------
@@ -434,7 +441,8 @@ def test_a_run_has_scores_baselines_and_parts(run: Path) -> None:
     ]  # fmt: skip
     assert {"tfidf_span", "no_answer"} <= result["baselines"].keys()
     assert result["baselines"]["no_answer"]["test"]["no_answer_accuracy"]["value"] == 1
-    assert result["details"]["data"]["length"]["rows_in_windows"] > 0
+    length = result["details"]["data"]["length"]
+    assert length["tokens_in_windows"] >= length["rows_in_windows"] > 0
     assert any("read to their end" in note for note in result["details"]["data"]["notes"])
     assert sum(result["details"]["test"]["outcomes"].values()) == result["scores"]["test"]["f1"]["n"]
 
@@ -474,7 +482,7 @@ def test_predict_takes_a_file_of_questions(
     plain = [{"question": row["pregunta"], "context": row["contexto"]} for row in rows]
     again = afina.Run(run).bundle.predict(plain)
     assert [each["prediction"] for each in told] == [each["prediction"] for each in again]
-    assert told[0].keys() == {"prediction", "start", "end", "score", "n_best"}
+    assert told[0].keys() == {"prediction", "start", "end", "score", "null_score", "n_best"}
     with (tmp_path / "told.csv").open(encoding="utf-8", newline="") as stream:
         assert next(csv.reader(stream)) == [
             "id",

@@ -17,6 +17,7 @@ from afina import messages
 from afina.errors import InputError
 from afina.report import card, charts, console, finetune, numbers, words
 from afina.report.record import Record
+from afina.report.record import task as record_of
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 WORDS = {
@@ -264,6 +265,22 @@ def test_verdict_comes_first(tmp_path: Path, decision: str, tone: str, first: st
     assert words.verdict(Record.of(run)).tone == tone
     text = written(run).text
     assert first in text and text.index(first) < text.index("Scores on the test rows")
+
+
+def test_an_interval_without_zero_that_shows_nothing_is_explained() -> None:
+    gap = {
+        "a": "model",
+        "b": "tfidf",
+        "metric": "macro_f1",
+        "difference": -0.14,
+        "low": -0.28,
+        "high": -0.003,
+    }
+    gap |= {"p": 0.125, "decision": "no difference shown"}
+    assert "leaves zero out" in words.undecided(gap) and "0.125" in words.undecided(gap)
+    assert words.undecided(gap | {"high": 0.01}) == words.undecided(gap | {"low": None, "high": None}) == ""
+    assert words.undecided(gap | {"decision": "worse"}) == ""
+    assert "leaves zero out" in console.difference(record_of("classification", {}).about(), gap)
 
 
 def test_verdict_without_a_paired_test_looks_at_the_figures(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def test_labels_come_as_lists_texts_or_columns() -> None:
         "b;a": ["a", "b"],
         " b ; a;": ["a", "b"],
         '["a;b", "c"]': ["a;b", "c"],
+        "['b', 'a']": ["a", "b"],  # as pandas writes a list
+        "[otro": ["[otro"],
         "uno": ["uno"],
         "": None,
     }.items():
@@ -304,6 +306,13 @@ def test_a_label_that_training_never_saw(task: str, label: Any, afina_: Command,
 def test_evaluate_says_that_a_task_reads_one_text(afina_: Command) -> None:
     said = afina_("evaluate", "runs/regression", "regression.jsonl", "--text-pair", "x")
     assert said.code == 2 and "--text-pair" in said.err
+
+
+def test_labels_that_run_together_are_said() -> None:
+    task = MultiLabel(label="labels")
+    rows = [{"label": ["a"]}, {"label": ["b"]}, {"label": ["a, b"]}, {"label": []}]
+    assert ["'a, b'" in note and "a;b" in note for note in task.remarks([], rows)] == [True]
+    assert task.remarks([], [*rows[:2], {"label": ["a, c"]}, {"label": None}]) == []
 
 
 def test_labels_of_another_kind_in_some_rows_are_said() -> None:

@@ -421,6 +421,22 @@ def _lists(values: list[Any]) -> bool:
     return any(isinstance(value, list) for value in values)
 
 
+def likely_task(table: Table) -> str | None:
+    """Return the task that a table is for, where its form alone tells that it is not one label a text."""
+    names = {column.lower() for column in table.columns}
+    if names & {"messages", "conversations"}:
+        return "chat"
+    first = table.rows[0] if table.rows else {}
+    words = len(first) > 1 and all(isinstance(value, list) for value in first.values())
+    if (
+        words
+        or {"text", "entities"} <= names
+        or ("tokens" in names and names & {"tags", "ner_tags", "pos_tags"})
+    ):
+        return "token_labels"
+    return "extractive_qa" if {"context", "question"} <= names else None
+
+
 _HOLDS: dict[Role, Callable[[list[Any]], bool]] = {
     "label": _few_values,
     "labels": _lists,

@@ -20,6 +20,7 @@ LEGACY = ["cp1252", "mac_roman", "cp850"]
 NAMES = {"cp1252": "Windows-1252", "mac_roman": "Mac Roman", "cp850": "CP850 (DOS)", "latin_1": "Latin-1"}
 MULTI_BYTE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]+")
 ESCAPED = re.compile("[\udc80-\udcff]")
+STRAY = 3
 CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b"))
 
 
@@ -35,7 +36,8 @@ def decode(data: bytes, source: str) -> tuple[str, list[str]]:
     if b"\0" in data[:4096]:
         return _utf_16_without_mark(data, source)
     sample = data[:65536]
-    if b"\0" in data or len(sample) - len(sample.translate(None, CONTROL)) > len(sample) / 100:
+    # A few are in many a text that people paste: a bell, a sign that some other program has left.
+    if b"\0" in data or len(sample) - len(sample.translate(None, CONTROL)) > STRAY + len(sample) / 100:
         raise InputError(_not_text(source))
     try:
         return data.decode("utf-8"), []

@@ -16,7 +16,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report.numbers import interval, share
 from afina.report.record import saved_task, task
-from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system
+from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system, undecided
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}
@@ -259,7 +259,8 @@ def difference(about: About, gap: dict[str, Any]) -> str:
     )
     sign = -1 if gap["decision"] == "worse" else 1
     low, high = sorted((sign * gap["low"], sign * gap["high"]))
-    return words[gap["decision"]].format(name=system(about, gap["b"]), value=value, range=interval(low, high))
+    said = words[gap["decision"]].format(name=system(about, gap["b"]), value=value, range=interval(low, high))
+    return f"{said} {undecided(gap)}".rstrip()
 
 
 def _cell(score: dict[str, Any] | None) -> str:

@@ -254,7 +254,8 @@ def verdict(record: Record) -> Verdict:
                 advice = (
                     _("Use the baseline, or give the model more rows, more epochs or another start.")
                     if tone == "bad"
-                    else _("As far as these rows can tell, the cheaper one of the two is as good.")
+                    else undecided(test)
+                    or _("As far as these rows can tell, the cheaper one of the two is as good.")
                 )
                 return Verdict(tone, title.format(baseline=rival), f"{_measured(test)} {advice}")
     rivals = order[1:]
@@ -288,7 +289,17 @@ def difference(record: Record, test: dict[str, Any]) -> str:
         "worse": _("{model} is worse than {baseline}."),
     }.get(test["decision"], _("Between {model} and {baseline} no difference is shown."))
     said = sentence.format(model=system(record.about, test["a"]), baseline=system(record.about, test["b"]))
-    return f"{capital(said)} {_measured(test)}"
+    return " ".join(part for part in (capital(said), _measured(test), undecided(test)) if part)
+
+
+def undecided(test: dict[str, Any]) -> str:
+    """Say so where the interval leaves zero out but the test does not, which happens on few rows; empty elsewhere."""
+    low, high = test.get("low"), test.get("high")
+    if test["decision"] != "no difference shown" or low is None or high is None or low <= 0 <= high:
+        return ""
+    return _(
+        "The interval leaves zero out but the test, {p}, does not agree: these rows are too few to say."
+    ).format(p=p_value(test["p"]))
 
 
 def _nearest(record: Record, test: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -185,6 +187,12 @@ def kinds(cell: Any) -> set[str]:
     return {_kind(each) for each in (cell if isinstance(cell, list | tuple) else [cell])}
 
 
+def run_together(labels: Collection[str]) -> list[str]:
+    """Return the labels that are others of them with a comma or a bar between."""
+    parts = {label: [part.strip() for part in re.split(r"[,|]", label)] for label in labels}
+    return sorted(label for label, found in parts.items() if len(found) > 1 and {*found} <= {*labels})
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
@@ -194,16 +202,17 @@ def _kind(value: Any) -> str:
 
 
 def _listed(cell: str) -> Any:
-    """Return the labels of `a;b`, or of a JSON list, as a list; None for a blank."""
+    """Return the labels of `a;b`, of a JSON list, or of one as Python (and so pandas) writes it; None for a blank."""
     if not cell.strip():
         return None
     if cell.lstrip()[0] == "[":
-        try:
-            found = json.loads(cell)
-        except ValueError:
-            found = None
-        if isinstance(found, list):
-            return found
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(cell.strip())
+            except (ValueError, SyntaxError):
+                continue
+            if isinstance(found, list):
+                return found
     return cell.split(";")
 
 

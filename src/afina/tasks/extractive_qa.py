@@ -238,19 +238,29 @@ class ExtractiveQa(Task):
         ]
 
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
-        """Return the best answer, empty and at 0 where there is none, its probability, and the next best ones."""
+        """Return the best answer, empty and at 0 where there is none, its probability, and the next best ones.
+
+        `null_score` says by how much no answer is ahead of the best one: above the threshold it is what is told. It is
+        None, and no answer not among `n_best`, where the model knows only questions with one; else it is among them
+        even where it is worse than all.
+        """
         ranked = [
             {name: span[name] for name in ("text", "start", "end", "score")} for span in answer["spans"]
         ]
-        null = answer["null"]
+        null, null_score = answer["null"], None
         nothing = {"text": "", "start": 0, "end": 0, "score": null["score"] if null else 0.0}
         if null:
+            if answer["spans"]:
+                null_score = null["logit"] - answer["spans"][0]["logit"]
             threshold = self.tuned_threshold if self.null_threshold is None else self.null_threshold
             ahead = sum(span["logit"] + threshold >= null["logit"] for span in answer["spans"])
             ranked.insert(ahead, nothing)
         best = ranked[0] if ranked else nothing
         told = {name: best[name] for name in ("start", "end", "score")}
-        return {"prediction": best["text"], **told, "n_best": ranked[: self.n_best]}
+        kept = ranked[: self.n_best]
+        if null and nothing not in kept:
+            kept.append(nothing)
+        return {"prediction": best["text"], **told, "null_score": null_score, "n_best": kept}
 
     def line(self, row: Row, answer: Any) -> dict[str, Any]:
         from afina.scoring.squad import exact_match, f1

@@ -10,7 +10,7 @@ from afina.core import About, Rival, Row, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
-from afina.tasks._label_set import LabelSet, kinds
+from afina.tasks._label_set import LabelSet, kinds, run_together
 from afina.tasks._sentence import Sentence
 
 RIVALS = {
@@ -99,6 +99,11 @@ class MultiLabel(Sentence):
     def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
         found = [kinds(row.get(self.label or "label")) for row in raw]
         counts = Counter(kind for each in found for kind in each)
+        if joined := run_together({label for row in cleaned for label in row["label"] or ()}):
+            sentence = _(
+                "Labels such as '{label}' look like several in one. Between labels stands ';' (a;b), or they are a list."
+            )
+            return [sentence.format(label=joined[0])]
         if len(counts) < 2:
             return []
         odd, _rows = counts.most_common()[-1]

@@ -43,29 +43,37 @@ class Prompts:
 
     def encode(self, row: Row) -> list[Row]:
         """Return the row once with every label, encoded as causal language modelling wants it."""
-        before = self._before(row)
+        begins, before = self._before(row)
         encoded = []
         for answer in self.answers:
             # A prompt that is too long loses its beginning: first the examples, at last the text's own.
-            ids = [*before[len(answer) - self.most :], *answer]
+            ids = [*begins, *before[len(begins) + len(answer) - self.most :], *answer]
             following = [-100] * (len(ids) - len(answer) - 1) + answer + [-100]
             encoded.append({"windows": [(ids, following)], "prompt": None})
         return encoded
 
     def fitting(self, row: Row) -> int:
         """Return how many of the examples fit beside a row: the first so many, which are balanced too."""
-        room = self.most - 1 - max(map(len, self.answers)) - len(self._ids(self._question(row)))
-        return int(np.searchsorted(self._costs, room, "right"))
+        return int(np.searchsorted(self._costs, self._room(row), "right"))
+
+    def cut(self, row: Row) -> int:
+        """Return how many tokens of a row are left out, since it is longer than the model reads by itself."""
+        return max(0, -self._room(row))
+
+    def _room(self, row: Row) -> int:
+        """Return how many tokens are left for examples beside a row; below nought it does not fit itself."""
+        return self.most - 1 - max(map(len, self.answers)) - len(self._ids(self._question(row)))
 
     @cached_property
     def _costs(self) -> np.ndarray:
         """How many tokens the first one, two … examples take."""
         return np.cumsum([len(self._ids(self._example(row))) for row in self.shown])
 
-    def _before(self, row: Row) -> list[int]:
+    def _before(self, row: Row) -> tuple[list[int], list[int]]:
+        """Return what begins every text, and the examples with the row."""
         begins = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
         examples = "".join(self._example(each) for each in self.shown[: self.fitting(row)])
-        return [*begins, *self._ids(examples + self._question(row))]
+        return begins, self._ids(examples + self._question(row))
 
     def _example(self, row: Row) -> str:
         return f"{self._question(row)} {row['label']}\n\n"
@@ -104,6 +112,16 @@ class InContext:
                 ).format(
                     n=sum(fit < len(shown) for fit in fits), all=len(fits), k=len(shown), least=min(fits)
                 )
+            )
+        if len(shown) < k:
+            self.notes.append(
+                _("{k} examples were asked for, and there are {n} training rows.").format(k=k, n=len(shown))
+            )
+        if cut := [tokens for row in rows if (tokens := self.prompts.cut(row))]:
+            self.notes.append(
+                _(
+                    "{n} of {all} rows are longer than the model's prompt: their beginning, {tokens} tokens, was left out."
+                ).format(n=len(cut), all=len(rows), tokens=sum(cut))
             )
         if small := too_small(sum(weight.numel() for weight in self.model.parameters())):
             self.notes.append(small)

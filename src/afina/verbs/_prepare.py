@@ -11,6 +11,7 @@ from afina.core import Row, Splits, Table, Task
 from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
+from afina.names import find
 from afina.settings import Settings, flag
 
 GROUP = "group"  # the field of a cleaned row that holds its value in the column to group by
@@ -137,9 +138,12 @@ def _gather(
     from afina.data.split import by_column, split_column
 
     table = read(data, offline=offline)
-    asked = task
-    task = task.choose_columns(table)
-    notes = [*table.notes, *guessed(asked, task)]
+    asked, other = task, another_task(task, table)
+    try:
+        task = task.choose_columns(table)
+    except InputError as error:
+        raise InputError(" ".join([str(error), *other])) from None
+    notes = [*table.notes, *other, *guessed(asked, task)]
     parts: list[list[Row] | None] = [table.rows, None, None]
     if validation is None and test is None and not whole:
         parts = list(by_column(table) or parts)
@@ -170,6 +174,17 @@ def _gather(
         if file is not None and not part:
             raise InputError(" ".join([nothing_usable(task, file), *lost]))
     return task, cleaned, notes + lost, lost
+
+
+def another_task(task: Task, table: Table) -> list[str]:
+    """Say so where a table has the form of another task than that of one label a text, which nobody need ask for."""
+    from afina.data.columns import likely_task
+
+    likely = likely_task(table)
+    if type(task) is not find("tasks", "classification") or likely is None:
+        return []
+    sentence = _("{file} has the form of data for another task: --task {task}.")
+    return [sentence.format(file=table.source, task=likely)]
 
 
 def _leave_out(unseen: Unseen, task: Task, parts: list[list[Row] | None]) -> int:
@@ -273,6 +288,7 @@ def lengths(
         encoded = task.encode(rows, tokenizer, max_length)
     unseen = [task.unseen(row, tokens) for row, tokens in zip(encoded, whole, strict=True)]
     found, cut = np.array(whole), np.array(unseen)
+    windows = (found > max_length) & (cut == 0)
     return {
         "rows": len(whole),
         "mean": float(found.mean()),
@@ -282,7 +298,8 @@ def lengths(
         "max_length": max_length,
         "rows_cut": int((cut > 0).sum()),
         "tokens_cut": int(cut.sum()),
-        "rows_in_windows": int(((found > max_length) & (cut == 0)).sum()),
+        "rows_in_windows": int(windows.sum()),
+        "tokens_in_windows": int((found - max_length)[windows].sum()),
     }
 
 
@@ -303,8 +320,14 @@ def long_rows(length: dict[str, Any]) -> list[str]:
     if length["rows_in_windows"]:
         notes.append(
             _(
-                "Of {all} rows, longer than {limit} tokens and read to their end in overlapping windows: {rows}."
-            ).format(rows=length["rows_in_windows"], all=length["rows"], limit=length["max_length"])
+                "Of {all} rows, longer than {limit} tokens and read to their end in overlapping windows: {rows}. "
+                "Tokens beyond that length: {tokens}."
+            ).format(
+                rows=length["rows_in_windows"],
+                all=length["rows"],
+                limit=length["max_length"],
+                tokens=length["tokens_in_windows"],
+            )
         )
     return notes
 
