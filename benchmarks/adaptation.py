@@ -70,7 +70,7 @@ def main() -> None:
     chains = {"adapted": chain("adapted"), "replayed": chain("replayed", mixed)}
     about, place = tasks.SETS[SET], WORK / SET
     result = tasks.compare(SET, about, place, seeds=SEEDS, steps=STEPS, models=[NEW, *chains.values()])
-    kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
+    kept = {key: result[key] for key in tasks.KEPT}
     stages = {name: adapted(place, name) for name in chains}
     settings = {"tokens": TOKENS, "replay": REPLAY, "steps": STEPS}
     plain = json.dumps(

@@ -47,7 +47,7 @@ def measured(name: str, models: dict[str, Path]) -> dict[str, Any]:
     place = WORK / f"compare-{name}"
     steps = about.get("steps", STEPS)
     result = tasks.compare(name, about, place, seeds=SEEDS, steps=steps, models=list(models.values()))
-    plain = json.dumps({"set": about, "steps": steps} | {key: result[key] for key in ("rows", "tests")})
+    plain = json.dumps({"set": about, "steps": steps} | {key: result[key] for key in tasks.KEPT})
     for each, folder in models.items():
         plain = plain.replace(str(folder), each)
     return json.loads(plain)

@@ -64,7 +64,9 @@ def stale() -> list[str]:
         if not record.get("weights", {}).items() <= weights().items():
             lines.append(f"{file.name}: the embedded weights have changed")
         commit = record.get("commit")
-        if commit and _git("diff", "--name-only", commit, "--", "src/afina/**/*.py"):
+        if commit and not _git("cat-file", "-t", commit):
+            lines.append(f"{file.name}: made at {commit}, which is not in the history")
+        elif commit and _git("diff", "--name-only", commit, "--", "src/afina/**/*.py"):
             lines.append(f"{file.name}: code has changed since {commit}")
     return lines
 

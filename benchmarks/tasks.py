@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ WORK = record.ROOT / ".work" / "tasks"
 ROWS = {"train": 1000, "validation": 300, "test": 1000}
 SEEDS, WORKERS = 3, 2
 STEPS = 240  # of 16 rows, for every system alike; two cores can pay for no more of 90 runs
+KEPT = ("task", "part", "fingerprint", "rows", "tests")
 TAGS = ["--text", "tokens", "--label", "tags"]
 # `whole` files have no test part: the verb draws one, keeping articles and conversations together.
 SETS: dict[str, dict[str, Any]] = {
@@ -153,7 +155,8 @@ def compare(
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise InputError(f"{name}: the comparison ended with {done.returncode}")
-    return json.loads(done.stdout)
+    begun = tomllib.loads((place / "compare.toml").read_text(encoding="utf-8"))
+    return json.loads(done.stdout) | {"fingerprint": begun["recorded"]["rows"]}
 
 
 def measure(name: str) -> Path:
@@ -161,7 +164,7 @@ def measure(name: str) -> Path:
     about = SETS[name]
     place, steps = WORK / name / "compare", about.get("steps", STEPS)
     result = compare(name, about, place, seeds=SEEDS, steps=steps)
-    kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
+    kept = {key: result[key] for key in KEPT}
     runs = {
         system: [
             json.loads(file.read_text(encoding="utf-8"))

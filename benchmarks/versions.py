@@ -33,7 +33,7 @@ def measure(name: str, old: Path) -> Path:
     """Compare the weights on one set, or go on with it, and write its record."""
     about = SETS[name]
     result = tasks.compare(name, about, WORK / name, seeds=SEEDS, steps=STEPS, models=[old, NEW])
-    kept = {key: result[key] for key in ("task", "part", "rows", "tests")}
+    kept = {key: result[key] for key in tasks.KEPT}
     plain = json.dumps(
         record.about(f"python benchmarks/versions.py OLD {name}") | {"set": about, "steps": STEPS} | kept
     )

@@ -265,7 +265,7 @@ BAD: dict[str, tuple[str, Callable[[list[Row]], list[Row]], list[str], list[str]
     ),
     "constant": ("regression", lambda rows: [row | {"label": 2} for row in rows], [], ["'label' is 2 in every"]),
     "out of bounds": ("regression", lambda rows: rows, ["--bounds", "0,4"], ["4.5 lies outside", "0,4"]),
-    "no bounds": ("regression", lambda rows: rows, ["--bounds", "4,0"], ["two rising numbers"]),
+    "no bounds": ("regression", lambda rows: rows, ["--bounds", "4,0"], ["--bounds is '4,0', but must be two rising numbers"]),
     "one text": (
         "sentence_pair", lambda rows: [{"text": row["text"], "label": row["label"]} for row in rows], [],
         ["two columns", "--text-pair"],

@@ -156,6 +156,12 @@ def test_an_entity_within_a_word_is_kept_as_gold_and_counted() -> None:
     assert task.score([told], [found]).values["entity_f1"].value == 0
 
 
+def test_tags_that_are_numbers_are_said_to_name_no_entity() -> None:
+    rows = cleaned(ANA | {"tags": ["1", "2", "0", "0", "3"]})
+    (note,) = TokenLabels(kind="words").warn(Splits(rows, [], [], ""))
+    assert "B-PER" in note
+
+
 def test_a_tag_that_only_the_test_has_is_named_and_stops_nothing() -> None:
     rows = cleaned(ANA, ANA | {"tags": ["B-PER", "I-PER", "O", "O", "B-GPE"]})
     task = TokenLabels(kind="entities")

@@ -54,6 +54,9 @@ class Number(Form):
     centre: float = 0.0
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        self.ends()  # wrong bounds are said before any row is looked at
+
     def ends(self) -> tuple[float, float] | None:
         """Return the two bounds, None where there are none; InputError where they are not two rising numbers."""
         if self.bounds is None:

@@ -112,6 +112,12 @@ class TokenLabels(Tagged):
     def warn(self, splits: Splits) -> list[str]:
         known = {label for row in splits.train for label in self.counted(row)}
         notes = []
+        if all(label.isdecimal() for label in known):
+            notes.append(
+                _(
+                    "The tags are numbers, so they are scored word by word. For entities give their names: B-PER, I-PER, O."
+                )
+            )
         for name, part in ((_("validation"), splits.validation), (_("test"), splits.test)):
             unseen = Counter(label for row in part for label in self.counted(row) if label not in known)
             if unseen:
