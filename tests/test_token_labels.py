@@ -156,6 +156,15 @@ def test_an_entity_within_a_word_is_kept_as_gold_and_counted() -> None:
     assert task.score([told], [found]).values["entity_f1"].value == 0
 
 
+def test_a_missing_word_is_no_word_called_none() -> None:
+    (row,) = cleaned(ANA | {"tokens": ["Ana", "Ruiz", None, "por", "Lima"]})
+    assert row["text"] == "Ana Ruiz  por Lima"
+    assert [(row["text"][start:end], name) for start, end, name in row["entities"]] == [
+        ("Ana Ruiz", "PER"),
+        ("Lima", "LOC"),
+    ]
+
+
 def test_tags_that_are_numbers_are_said_to_name_no_entity() -> None:
     rows = cleaned(ANA | {"tags": ["1", "2", "0", "0", "3"]})
     (note,) = TokenLabels(kind="words").warn(Splits(rows, [], [], ""))

@@ -108,7 +108,8 @@ class Tagged(Task):
             return super().ask(given)
         written = row.get("text")
         text, places = located(
-            [str(token) for token in tokens], written if isinstance(written, str) else None
+            ["" if token is None else str(token) for token in tokens],
+            written if isinstance(written, str) else None,
         )
         return {"text": text, "words": places}
 
