@@ -350,6 +350,26 @@ def test_every_span_is_the_text_at_its_place(bundle: Bundle) -> None:
     assert spans > 100
 
 
+def test_spans_of_a_thousand_texts_of_any_signs_stand_at_their_places(bundle: Bundle) -> None:
+    """Each is the text there, lies within the context, and begins and ends where tokens do."""
+    draw = random.Random(4)
+    rows = [{"question": toy.text(draw, 10), "context": toy.text(draw, 150)} for _row in range(1000)]
+    contexts = [row["context"] for row in rows]
+    offsets = bundle.tokenizer(contexts, return_offsets_mapping=True)["offset_mapping"]
+    spans = words = 0
+    for context, told, places in zip(contexts, bundle.predict(rows), offsets, strict=True):
+        for one in (told | {"text": told["prediction"]}, *told["n_best"]):
+            assert 0 <= one["start"] <= one["end"] <= len(context)
+            assert one["text"] == context[one["start"] : one["end"]] == one["text"].strip()
+        starts, ends = ({place[i] for place in places[1:-1]} for i in (0, 1))
+        for one in filter(lambda one: one["text"], told["n_best"]):
+            assert one["start"] in starts and one["end"] in ends
+            spans += 1
+            words += len(one["text"].split()) > 1
+    assert spans > 4000 and words > 500
+    assert sum(len(row["windows"]) > 1 for row in bundle.task.encode(rows, bundle.tokenizer, 48)) > 300
+
+
 def test_the_best_span_is_that_of_an_exhaustive_search(bundle: Bundle) -> None:
     context = " ".join(f"la cosa {n} está en el sitio {n}." for n in range(12))
     ((windows, _cut),) = encode([Text("¿Dónde?", context, None)], bundle.tokenizer, 48, 8)

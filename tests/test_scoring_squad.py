@@ -1,11 +1,17 @@
-"""SQuAD's rules on cases worked out by hand, and means over clusters."""
+"""SQuAD's rules on cases worked out by hand and on random ones, and means over clusters."""
+
+import random
+import string
+import unicodedata
+from collections import Counter
+from itertools import groupby
 
 import numpy as np
 import pytest
 
 from afina.scoring.clusters import difference, mean
 from afina.scoring.sliding import tfidf_span
-from afina.scoring.squad import exact_match, f1, normal, score
+from afina.scoring.squad import Language, exact_match, f1, normal, score
 
 CASES = [
     # answer, golds, EM 1.1, F1 1.1, EM 2.0, F1 2.0
@@ -65,6 +71,115 @@ def test_parts_with_and_without_answer() -> None:
     plain = score(["sí", "dos"], [["sí"], ["uno dos"]], ["a", "b"])
     assert [*plain.values] == ["f1", "exact_match"] and plain.values["f1"].low is None
     assert plain.values["f1"].value == (1 + 2 / 3) / 2
+
+
+# Random answers, and the rules once more --------------------------------------------------------------------
+
+PASSED_OVER = {"en": ["a", "an", "the"], "es": ["un", "una", "unos", "unas", "el", "la", "los", "las"]}
+BLANKS = [*"  \t\n\r", *map(chr, (0x0B, 0x1C, 0x85, 0xA0, 0x1680, 0x2003, 0x2028, 0x202F, 0x3000))]
+MARKS = [*string.punctuation, *"¿¡«»…—’“”·、。‿", *map(chr, (0x200B, 0xFEFF, 0xAD, 0x301, 0x1F600)), *"€+º"]
+WORDS = [
+    *("Denver", "denver", "DENVER", "Broncos", "Ávila", "ávila", "A\u0301vila", "İzmir", "straße", "STRASSE"),
+    *("ﬁn", "niño", "theatre", "elástico", "unión", "another", "12", "3.500", "²", "a1", "漢字", "الكتاب", "U.S."),
+    *("co-op", "T.H.E", "o'clock", "the\u0301", "a_n", "l'a"),
+    *("the’s", "¿el", "El.", "A-la", "an\u200b", "unÄ", "LOS", "A", "Aª"),
+]  # fmt: skip
+
+
+def left_of(answer: str, language: Language) -> list[str]:
+    """Return what counts of an answer: its words in lower case, without marks and articles."""
+    signs = [
+        sign
+        for sign in answer.lower()
+        if sign not in string.punctuation and not (language == "es" and unicodedata.category(sign)[0] == "P")
+    ]
+    found = ""
+    for is_word, run in groupby(signs, str.isalnum):  # an article is one where no letter or digit adjoins it
+        part = "".join(run)
+        found += " " if is_word and part in PASSED_OVER[language] else part
+    return ["".join(run) for blank, run in groupby(found, str.isspace) if not blank]
+
+
+def by_the_rules(answer: str, golds: list[str], language: Language, v2: bool) -> tuple[float, float]:
+    """Return exact match and F1 against the gold that is best for each."""
+    told, known = left_of(answer, language), [left_of(gold, language) for gold in golds]
+    if v2:  # golds of which nothing is left do not count; where none counts, saying nothing is right
+        known = [gold for gold in known if gold] or [[]]
+    best = 0.0
+    for gold in known:
+        rest, shared = list(gold), 0
+        for word in told:
+            if word in rest:
+                rest.remove(word)
+                shared += 1
+        if v2 and (not told or not gold):
+            best = max(best, 1.0 if told == gold else 0.0)
+        elif shared:
+            precision, recall = shared / len(told), shared / len(gold)
+            best = max(best, 2 * precision * recall / (precision + recall))
+    return float(told in known), best
+
+
+def an_answer(draw: random.Random) -> str:
+    """Return up to six words, articles and marks, with blanks of all kinds between them, or none."""
+    found = ""
+    for _part in range(draw.choice([0, 1, 1, 2, 3, 4, 6])):
+        article = draw.choice(PASSED_OVER[draw.choice(["en", "es"])])
+        found += draw.choice(
+            [draw.choice(WORDS), draw.choice([article, article.upper()]), draw.choice(MARKS)]
+        )
+        found += "".join(draw.choices(BLANKS, k=draw.choice([0, 1, 1, 1, 2])))
+    return found
+
+
+def told_otherwise(draw: random.Random, answer: str) -> str:
+    """Return an answer in another form or with other words: alike often enough for all cases to come up."""
+    words = answer.split()
+    if draw.random() < 0.3:
+        draw.shuffle(words)
+    for _change in range(draw.choice([0, 0, 1, 1, 2, 3])):
+        at = draw.randint(0, len(words))
+        words[at : at + draw.choice([0, 0, 1])] = [an_answer(draw).strip()]
+    text = draw.choice(BLANKS).join(words)
+    return draw.choice([text, text.upper(), text.lower(), draw.choice(MARKS) + text])
+
+
+def drawn(draw: random.Random, v2: bool) -> tuple[str, list[str]]:
+    """Return an answer and up to four golds, none only in version 2."""
+    golds = [an_answer(draw) for _gold in range(draw.randrange(0 if v2 else 1, 5))]
+    return (told_otherwise(draw, draw.choice(golds)) if golds else an_answer(draw)), golds
+
+
+@pytest.mark.parametrize("v2", [False, True])
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_random_answers_are_scored_by_the_rules_to_the_last_digit(language: Language, v2: bool) -> None:
+    draw = random.Random(7)
+    rows = [drawn(draw, v2) for _row in range(3000)]
+    figures = [by_the_rules(told, golds, language, v2) for told, golds in rows]
+    for (told, golds), expected in zip(rows, figures, strict=True):
+        found = exact_match(told, golds, language, v2=v2), f1(told, golds, language, v2=v2)
+        assert found == expected, (told, golds)
+        assert normal(told, language) == " ".join(left_of(told, language))
+    fell = Counter("exact" if em else "partly" if part else "wrong" for em, part in figures)
+    assert min(fell["exact"], fell["partly"], fell["wrong"]) > 500
+    # By version 1 nothing is left of answer and gold: the same, but they share no word.
+    assert (sum(em > part for em, part in figures) > 50) != v2
+    assert sum(told != "" and not left_of(told, language) for told, _golds in rows) > 100
+
+    parts = {"": figures}
+    if v2:
+        parts["has_answer_"] = [one for one, (_told, golds) in zip(figures, rows, strict=True) if golds]
+        silent = [one for one, (_told, golds) in zip(figures, rows, strict=True) if not golds]
+        assert len(silent) > 500
+    means = {
+        prefix + name: sum(one[i] for one in part) / len(part)
+        for prefix, part in parts.items()
+        for i, name in enumerate(("exact_match", "f1"))
+    }
+    if v2:
+        means["no_answer_accuracy"] = sum(em for em, _f1 in silent) / len(silent)
+    whole = score(*zip(*rows, strict=True), [str(row // 5) for row in range(len(rows))], language)
+    assert {name: figure.value for name, figure in whole.values.items()} == means
 
 
 def clustered(rng: np.random.Generator, clusters: int, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,14 @@
 
 import json
 import random
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import toy
 from afina.core import Splits, Table
@@ -14,10 +17,11 @@ from afina.data.read import read
 from afina.data.spans import located, words
 from afina.errors import InputError
 from afina.models.find import EMBEDDED
-from afina.models.load import load_tokenizer
+from afina.models.load import load, load_tokenizer
 from afina.names import ENCODER
 from afina.tasks._word_places import find
 from afina.tasks.token_labels import TokenLabels
+from afina.train.bundle import Bundle
 from afina.verbs._describe import check_learnable, mask_in_words
 from afina.verbs._prepare import clean
 
@@ -32,6 +36,11 @@ CLEAN = {
     "words": [[0, 3], [4, 7], [8, 12], [13, 15], [16, 20]],
     "entities": [[0, 7, "PER"], [16, 20, "LOC"]],
 }
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.model(tmp_path_factory.mktemp("tokens") / "tiny")
 
 
 def table(*rows: dict[str, Any]) -> Table:
@@ -241,6 +250,38 @@ def test_places_are_those_of_the_text(seed: int) -> None:
         for (start, end), place in zip(words(row["text"]), encoded["places"], strict=True):
             if place is not None:
                 assert place[0] == 0 and at[place[1]][0] < end and start < at[place[1]][1]
+
+
+@pytest.mark.parametrize("kind", ["entities", "words"])
+def test_spans_of_a_thousand_texts_of_any_signs_stand_at_their_places(kind: str, model: Path) -> None:
+    """Each is the text there, and they come in order; where each word is told, only what is not seen is left out."""
+    draw = random.Random(5)
+    texts = [toy.text(draw, 80) for _text in range(1000)]
+    labels = ("O", "B-A", "I-A", "B-B", "I-B") if kind == "entities" else ("A", "B", "C")
+    task = TokenLabels(kind=kind, labels=labels, doc_stride=4)
+    torch.manual_seed(0)
+    head = load(model, task.head, task.config())
+    for name in ("bert.embeddings.word_embeddings", "bert.embeddings.position_embeddings", "classifier"):
+        torch.nn.init.normal_(head.get_submodule(name).weight)  # so large that tags change from word to word
+    bundle = Bundle(head.eval(), TOKENIZER, task, None, 24)  # type: ignore[arg-type]
+    told, several = Counter[str](), 0
+    for text, row in zip(texts, bundle.predict(texts), strict=True):
+        before, left = 0, ""
+        for span in row["prediction"]:
+            start, end = span["start"], span["end"]
+            assert before <= start < end <= len(text)
+            assert span["text"] == text[start:end] == span["text"].strip() != ""
+            left += text[before:start]
+            before = end
+            told[span["label"]] += 1
+            several += len(words(span["text"])) > 1
+        left += text[before:]
+        if kind == "words":
+            assert all(sign.isspace() or unicodedata.category(sign) in ("Cc", "Cf") for sign in left)
+    assert told.total() > 4000 and min(told.values()) > 500 and (several > 1000 or kind == "words")
+    assert told.keys() == ({"A", "B"} if kind == "entities" else set(labels))
+    encoded = task.encode([{"text": text} for text in texts], TOKENIZER, 24)
+    assert sum(len(row["windows"]) > 1 for row in encoded) > 300
 
 
 def test_each_word_is_read_at_its_first_piece() -> None:

@@ -1,9 +1,10 @@
-"""What the tests of the commands share: tables of forty rows, a model that trains in a second, the command."""
+"""What tests share: tables of forty rows, a model that trains in a second, the command, texts of any signs."""
 
 import csv
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,17 @@ from afina.models.find import EMBEDDED
 from afina.names import ENCODER
 from afina.tasks.classification import Classification
 
+SIGNS = (
+    [*"abcd NÁñüß 0123 ,.;:¿?¡!()«»-_#\"'", "[SEP]", "##a"],
+    ["12,5", "3.500", "e\u0301", "n\u0303o\u0308", "casa", "El", "ﬁ", "İ", "漢字", "각", "ไทย", "\U0001d54f"],
+    ["😀", "👩‍👧", "👨‍👩‍👧", "🇪🇸", "👍🏽", "❤\ufe0f", "1\ufe0f\u20e3", "\U0001f3f4\U000e0067\U000e0062\U000e007f"],
+    [*map(chr, (*range(0x300, 0x370), 0x591, 0x64B, 0x93F, 0x20DD, 0x3099))],
+    ["שלום", "مرحبا", *map(chr, (0x5D0, 0x627, 0x200E, 0x200F, 0x202B, 0x202C, 0x202E, 0x2067, 0x2069))],
+    [*map(chr, (*range(0x20), *range(0x7F, 0xA0), 0xAD))],
+    ["\ufeff"],
+    [*" \n\t\r", "\r\n", *map(chr, (0xA0, 0x2003, 0x2028, 0x2029, 0x200B, 0x200D, 0x2060, 0x3000))],
+    ["\ufffd", "\uffff", "\ue000", "\U0010ffff"],
+)  # fmt: skip
 ROWS = [(row["text"], row["label"]) for row in Classification.toy()]
 
 
@@ -96,6 +108,16 @@ def content(folder: Path) -> dict[str, str]:
         else ""
         for place in sorted(folder.rglob("*"))
     }
+
+
+def text(draw: random.Random, most: int) -> str:
+    """Return up to `most` signs of all kinds and scripts: emoji, accents, right to left, control signs, BOM, any."""
+    found = []
+    for _sign in range(draw.randint(0, most)):
+        sign = draw.choice(draw.choice(SIGNS)) if draw.random() < 0.9 else chr(draw.randrange(0x110000))
+        # Half a character is no Unicode text.
+        found.append("\ufffd" if "\ud800" <= sign <= "\udfff" else sign)
+    return "".join(found)
 
 
 def steps(run: Path) -> list[dict[str, Any]]:
