@@ -481,3 +481,12 @@ def test_a_mistyped_tag_of_a_conll_file_is_named_by_its_line(end: str, tmp_path:
     )
     with pytest.raises(InputError, match=r"'I_PER'; the first in line 9\."):
         TokenLabels().choose_columns(read(file))
+
+
+def test_half_a_character_is_mended_however_it_is_given() -> None:
+    """Python can hold half of an emoji, which no tokenizer takes; places stay those of what was given."""
+    task = TokenLabels(kind="words", text="text")
+    for given in ("a \ud83d b", {"text": "a \ud83d b"}, {"text": ["a", "\ud83d", "b"]}):
+        asked = task.ask(given)
+        assert asked["text"] == "a ? b"
+        assert TOKENIZER(asked["text"])

@@ -176,6 +176,11 @@ class About(NamedTuple):
     reading: str = ""
 
 
+def mended(text: str) -> str:
+    """Return a text with a question mark for each half of a character, which no tokenizer takes; places stay."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Task(Settings, ABC):
     """What to learn: which columns, which head, which loss, which answers, which scores.
 
@@ -323,8 +328,7 @@ class Task(Settings, ABC):
         if isinstance(given, Mapping):
             texts = [given.get(getattr(self, name, None), given.get(name)) for name in self.inputs]
         elif isinstance(given, str):
-            whole = given.encode("utf-8", "replace").decode()  # half a character is for no tokenizer
-            texts = whole.split("\t") if len(self.inputs) > 1 else [whole]
+            texts = given.split("\t") if len(self.inputs) > 1 else [given]
         elif isinstance(given, list | tuple) and len(self.inputs) > 1:
             texts = list(given)
         if len(texts) != len(self.inputs):
@@ -334,6 +338,7 @@ class Task(Settings, ABC):
                     "for each, texts with a tab between them, or rows from Python."
                 ).format(n=len(self.inputs), names=f" {_('and')} ".join(self.inputs), given=str(given)[:80])
             )
+        texts = [mended(text) if isinstance(text, str) else text for text in texts]
         for name, text in zip(self.inputs, texts, strict=True):
             if text is None and isinstance(given, Mapping):
                 sentence = _("there is no text under '{name}'. This model answers rows of: {all}.")

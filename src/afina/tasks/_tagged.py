@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator
 
-from afina.core import Row, Table, Task
+from afina.core import Row, Table, Task, mended
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.scoring import entities as spans_of
@@ -108,8 +108,8 @@ class Tagged(Task):
             return super().ask(given)
         written = row.get("text")
         text, places = located(
-            ["" if token is None else str(token) for token in tokens],
-            written if isinstance(written, str) else None,
+            ["" if token is None else mended(str(token)) for token in tokens],
+            mended(written) if isinstance(written, str) else None,
         )
         return {"text": text, "words": places}
 
