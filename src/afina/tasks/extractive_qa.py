@@ -74,7 +74,7 @@ class ExtractiveQa(Task):
     long: Long = when_long("windows")
     doc_stride: int = shared()
     max_answer_length: int = setting(30, N_("Longest answer that is given, in tokens."), ge=1)
-    n_best: int = setting(5, N_("Answers that are given to each question, the best first."), ge=1)
+    n_best: int = setting(5, N_("Answers that are given to each question, the best first; that there is none is told besides."), ge=1)
     null_threshold: float | None = setting(
         None,
         N_(
