@@ -388,17 +388,18 @@ def test_a_model_with_another_head_is_taken_without_it(afina_: Command, tmp_path
     assert config["id2label"] == {"0": "bien", "1": "mal", "2": "regular"}
 
 
+QUESTIONS = "".join(
+    json.dumps({"title": str(i % 2), "context": f"b {i}", "question": "c", "answers": {"text": ["b"]}}) + "\n"
+    for i in range(20)
+)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "task"),
     [
         ("news.conll", "Ana B-PER\nduerme O\n\nHola O\n", 2, "token_labels"),
         ("chat.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', 2, "chat"),
-        (
-            "questions.csv",
-            "title,context,question\n" + "".join(f"{i % 2},b {i},c\n" for i in range(20)),
-            0,
-            "extractive_qa",
-        ),
+        ("questions.jsonl", QUESTIONS, 0, "extractive_qa"),
     ],
 )
 def test_data_of_another_task_are_called_so(
@@ -406,7 +407,10 @@ def test_data_of_another_task_are_called_so(
 ) -> None:
     file = tmp_path / name
     file.write_text(content, encoding="utf-8")
-    label = ("--text", "context", "--label", "title") if not code else ()
-    said = afina_("finetune", file, "--model", "tiny", "--dry-run", *label)
+    columns = ("--text", "context") if not code else ()
+    said = afina_("finetune", file, "--model", "tiny", "--dry-run", *columns)
     assert said.code == code, said.err
     assert f"{file} has the form of data for another task: --task {task}." in said.err
+    if not code:  # who names both columns knows what is wanted
+        said = afina_("finetune", file, "--model", "tiny", "--dry-run", *columns, "--label", "title")
+        assert "another task" not in said.err

@@ -156,13 +156,31 @@ def test_encoding_that_was_killed_goes_on(cut, written, tokenizer, text_file, tm
     monkeypatch.setattr(encode, "_keep", killed)
     with pytest.raises(KeyboardInterrupt):
         Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
-    begun = encode._begun(tmp_path / "cut.tmp", whole.facts["made_of"])
-    assert begun["read"] == (cut if written else cut - 1)
+    first = cut if written else cut - 1
     found = Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
+    # A batch for each sentence: of those that were kept, none is encoded again.
+    assert next(calls) - 1 - cut == len(whole.sentences) - 1 - first
     assert found.facts == whole.facts and whole.facts["unseen"] == 1
     for name in ("tokens", "sentences", "documents"):
         assert np.array_equal(getattr(whole, name), getattr(found, name))
-    assert sorted(file.name for file in (tmp_path / "cut").iterdir()) == sorted(OWN_FILES)
+    assert {file.name for file in (tmp_path / "cut").iterdir()} == OWN_FILES - {encode.PROGRESS}
+
+
+@pytest.mark.parametrize("lost", ["tokens.bin", "sentences.bin", "progress.json"])
+def test_encoding_that_lost_what_it_had_begins_anew(lost, tokenizer, text_file, tmp_path, monkeypatch):
+    """After a power failure the state may be there and the numbers not."""
+
+    def killed(folder, done):
+        keep(folder, done)
+        (folder / lost).write_bytes(b"")
+        raise KeyboardInterrupt
+
+    keep = encode._keep
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encode, "_keep", killed)
+        Corpus.build([text_file], tokenizer, tmp_path / "cut")
+    found, whole = (Corpus.build([text_file], tokenizer, tmp_path / name) for name in ("cut", "whole"))
+    assert words(tokenizer, found) == words(tokenizer, whole)
 
 
 def test_encoding_goes_on_with_the_same_text_only(tokenizer, text_file, tmp_path, monkeypatch):
@@ -212,7 +230,7 @@ def test_a_data_set_is_text_too(tokenizer, text_file, tmp_path, monkeypatch):
     other = datasets.Dataset.from_dict({"title": ["d"], "text": ["El pan."]})
     rows.save_to_disk(tmp_path / "one")
     datasets.DatasetDict({"validation": other, "train": rows}).save_to_disk(tmp_path / "parts")
-    asked, commit = [], iter(["a1", "a1", "b2"])
+    asked, commit = [], iter(["a1", "b2"])
 
     def load_dataset(path, configuration, streaming):
         asked.append((path, configuration, streaming))
@@ -231,19 +249,30 @@ def test_a_data_set_is_text_too(tokenizer, text_file, tmp_path, monkeypatch):
         corpus = Corpus.build([source], tokenizer, tmp_path / f"of {place}")
         assert words(tokenizer, corpus) == expected, source
     assert asked == [("wiki/wikipedia", "2023.es", True)] * 2
+    for path in ("novels/one", "texts/one.pdf", "texts/one.TXT", "nothing"):
+        (tmp_path / "novels").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path)
+        assert not hub.is_dataset(Path(path)), "a file that is not there, of which nobody is asked"
     for name, told in (("no/such", "no data set of that name"), ("no/such.txt", "does not exist")):
         with pytest.raises(InputError, match=told):
             Corpus.build([Path(name)], tokenizer, tmp_path / "not")
-    unchanged([Path("wiki/wikipedia:2023.es")], tmp_path / "of 2")
-    with pytest.raises(InputError, match="has changed"):
-        unchanged([Path("wiki/wikipedia:2023.es")], tmp_path / "of 2")
+    source = Path("wiki/wikipedia:2023.es")
+    assert (
+        Corpus.build([source], tokenizer, tmp_path / "of 2").facts["made_of"]["files"][0]["version"] == "b2"
+    )
     monkeypatch.setattr(hub, "_reachable", lambda: False)
+    unchanged([source], tmp_path / "of 2")  # what is encoded is not asked for again
+    Corpus.build([source], tokenizer, tmp_path / "of 2", begun=True)
     with pytest.raises(InputError, match="cannot be reached"):
         Corpus.build([Path("wiki/wikipedia:2023.es")], tokenizer, tmp_path / "not")
+    numbers = datasets.Dataset.from_dict({"text": [1, 2]})
+    numbers.save_to_disk(tmp_path / "numbers")
+    with pytest.raises(InputError, match="is empty"):
+        Corpus.build([tmp_path / "numbers"], tokenizer, tmp_path / "not")
     rows.remove_columns("text").save_to_disk(tmp_path / "without")
     with pytest.raises(InputError, match='no column "text"; its columns are title'):
         Corpus.build([tmp_path / "without"], tokenizer, tmp_path / "not")
-    next((tmp_path / "one").glob("*.arrow")).write_bytes(b"?")
+    next((tmp_path / "one").glob("*.arrow")).unlink()
     with pytest.raises(InputError, match="is broken"):
         Corpus.build([tmp_path / "one"], tokenizer, tmp_path / "not")
 

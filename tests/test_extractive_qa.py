@@ -512,6 +512,7 @@ def test_predict_takes_a_file_of_questions(
             "start",
             "end",
             "score",
+            "null_score",
         ]
     said = command("predict", run, "¿Dónde está?")
     assert said.code == 2 and "question and context" in said.err

@@ -1,9 +1,12 @@
 """`afina pretrain` as a command: what it leaves behind, what it goes on with, what it refuses."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,13 +178,38 @@ def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
 
 
 def test_a_tokenizer_learns_from_an_even_part_of_much_text(tmp_path: Path) -> None:
-    """Every so-manieth paragraph over files and documents of any length, and all of what is short enough."""
+    """Paragraphs drawn over files and documents of any length and in any order, and all of what is short enough."""
     files = [tmp_path / "one.txt", tmp_path / "two.txt"]
-    paragraphs = [f"número {place:03}" for place in range(120)]
+    paragraphs = [f"{'en' if place % 2 else 'es'} {place:04}" for place in range(2000)]
     files[0].write_text(
-        "\n".join(paragraphs[:50]) + "\n\n" + "\n\n".join(paragraphs[50:60]), encoding="utf-8"
+        "\n".join(paragraphs[:900]) + "\n\n" + "\n\n".join(paragraphs[900:960]), encoding="utf-8"
     )
-    files[1].write_text("\n\n".join(paragraphs[60:]), encoding="utf-8")
+    files[1].write_text("\n\n".join(paragraphs[960:]), encoding="utf-8")
     size = sum(map(len, texts_of(files)))
-    assert "\n".join(sample_of(files, most=size // 7)).split("\n") == paragraphs[::8]  # a seventh is too much
+    drawn = "\n".join(sample_of(files, most=size // 4)).split("\n")
+    assert drawn == sorted(drawn, key=paragraphs.index) and len(set(drawn)) == len(drawn)
+    assert 400 < len(drawn) < 600
+    assert (
+        180 < sum(paragraph.startswith("es") for paragraph in drawn) < 320
+    )  # no language falls between the draws
     assert list(sample_of(files, most=size)) == list(texts_of(files))
+
+
+def test_encoding_that_a_full_disk_stops_is_gone_on_with(
+    afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from afina.data import encode
+
+    keep = encode._keep
+
+    def full(folder: Path, done: dict[str, Any]) -> None:
+        keep(folder, done)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    words = ("pretrain", "text.txt", "--tokenizer", "tiny", *SMALL, "--quiet", "--output-dir", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "_keep", full)
+        said = afina_(*words)
+    assert said.code == 2 and "Cannot write" in said.err and "Free some space" in said.err
+    assert (tmp_path / "run/corpus.tmp/progress.json").is_file()
+    assert afina_(*words, "--resume").code == 0

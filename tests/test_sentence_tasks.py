@@ -112,6 +112,8 @@ def test_labels_come_as_lists_texts_or_columns() -> None:
         " b ; a;": ["a", "b"],
         '["a;b", "c"]': ["a;b", "c"],
         "['b', 'a']": ["a", "b"],  # as pandas writes a list
+        "['b' 'a']": ["a", "b"],  # and an array
+        "[{[1]: 2}]": ["[{[1]: 2}]"],
         "[otro": ["[otro"],
         "uno": ["uno"],
         "": None,

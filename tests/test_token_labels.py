@@ -178,6 +178,8 @@ def test_tags_that_are_numbers_are_said_to_name_no_entity() -> None:
     rows = cleaned(ANA | {"tags": ["1", "2", "0", "0", "3"]})
     (note,) = TokenLabels(kind="words").warn(Splits(rows, [], [], ""))
     assert "B-PER" in note
+    named = cleaned(ANA | {"tags": ["B-7", "I-7", "O", "O", "B-8"]})
+    assert TokenLabels(kind="entities").warn(Splits(named, [], [], "")) == []
 
 
 def test_a_tag_that_only_the_test_has_is_named_and_stops_nothing() -> None:

@@ -328,7 +328,8 @@ class Task(Settings, ABC):
         if isinstance(given, Mapping):
             texts = [given.get(getattr(self, name, None), given.get(name)) for name in self.inputs]
         elif isinstance(given, str):
-            texts = given.split("\t") if len(self.inputs) > 1 else [given]
+            whole = mended(given)
+            texts = whole.split("\t") if len(self.inputs) > 1 else [whole]
         elif isinstance(given, list | tuple) and len(self.inputs) > 1:
             texts = list(given)
         if len(texts) != len(self.inputs):
@@ -338,7 +339,6 @@ class Task(Settings, ABC):
                     "for each, texts with a tab between them, or rows from Python."
                 ).format(n=len(self.inputs), names=f" {_('and')} ".join(self.inputs), given=str(given)[:80])
             )
-        texts = [mended(text) if isinstance(text, str) else text for text in texts]
         for name, text in zip(self.inputs, texts, strict=True):
             if text is None and isinstance(given, Mapping):
                 sentence = _("there is no text under '{name}'. This model answers rows of: {all}.")

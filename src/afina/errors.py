@@ -2,6 +2,7 @@
 
 AfinaError            anything below; exit code 1
 ├── InputError        the data, a setting or a folder is wrong: what, where, what to do; exit code 2
+│   └── Unfinished    something outside has failed in the middle of long work, which can be gone on with
 └── Interrupted       stopped by the person (Ctrl-C) or the system (SIGTERM); the run can be resumed; exit code 130
 """
 
@@ -16,6 +17,10 @@ class InputError(AfinaError):
     """The person's data or a setting is wrong; the message says what, where and what to do about it."""
 
     exit_code = 2
+
+
+class Unfinished(InputError):
+    """A disk is full or a network gone in the middle of work that is kept: it goes on when that is mended."""
 
 
 class Interrupted(AfinaError):

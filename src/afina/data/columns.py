@@ -423,10 +423,10 @@ def _lists(values: list[Any]) -> bool:
 
 def likely_task(table: Table) -> str | None:
     """Return the task that a table is for, where its form alone tells that it is not one label a text."""
-    names = {column.lower() for column in table.columns}
-    if names & {"messages", "conversations"}:
+    first = {column.lower(): value for column, value in (table.rows[0] if table.rows else {}).items()}
+    names = first.keys()
+    if any(isinstance(first.get(name), list) for name in ("messages", "conversations")):
         return "chat"
-    first = table.rows[0] if table.rows else {}
     words = len(first) > 1 and all(isinstance(value, list) for value in first.values())
     if (
         words
@@ -434,7 +434,7 @@ def likely_task(table: Table) -> str | None:
         or ("tokens" in names and names & {"tags", "ner_tags", "pos_tags"})
     ):
         return "token_labels"
-    return "extractive_qa" if {"context", "question"} <= names else None
+    return "extractive_qa" if {"context", "question", "answers"} <= names else None
 
 
 _HOLDS: dict[Role, Callable[[list[Any]], bool]] = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afina.data import hub
-from afina.data.encode import encode, plain
+from afina.data.encode import PROGRESS, encode, plain
 from afina.data.plain_text import check
 from afina.data.unseen import Unseen
 from afina.errors import InputError
@@ -81,24 +81,26 @@ class Corpus:
 
         Plain text holds a paragraph a line and a blank line between documents; JSONL has a document in
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
-        ``.bz2`` are read as they are. A data set is a folder that ``save_to_disk`` wrote, or a name on the Hub. The text is
-        streamed and may be larger than memory. Of a table (CSV,
-        TSV, CoNLL), which is not, each row is a document. Raises InputError for a file that is missing,
-        empty or not text.
+        ``.bz2`` are read as they are. A data set is a folder that ``save_to_disk`` wrote, or a name on the Hub,
+        which is not asked again for what is encoded. The text is streamed and may be larger than memory. Of a
+        table (CSV, TSV, CoNLL), which is not, each row is a document. Raises InputError for a file that is
+        missing, empty or not text.
         """
         folder = Path(folder)
         files = [Path(path) for path in paths]
         if not files:
             raise InputError(_("No text file was given to encode."))
+        facts = _facts(folder)
+        known = facts if begun else None
         for file in files:
-            check(file)
+            if known is None or file.exists():
+                check(file)
         backend = plain(tokenizer)
         made_of = {
             "version": VERSION,
-            "files": [_fingerprint(file) for file in files],
+            "files": [_fingerprint(file, known) for file in files],
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
         } | ({"unseen": unseen.fingerprint} if unseen else {})
-        facts = _facts(folder)
         if facts is not None and facts["made_of"] == made_of:
             return cls(folder, facts)
 
@@ -117,16 +119,17 @@ class Corpus:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)
+        (folder / PROGRESS).unlink()
         return cls(folder, facts)
 
 
-OWN_FILES = {"tokens.bin", "sentences.bin", "documents.bin", "corpus.json"}
+OWN_FILES = {PROGRESS, "tokens.bin", "sentences.bin", "documents.bin", "corpus.json"}
 
 
 def unchanged(paths: Sequence[Path | str], folder: Path) -> None:
     """Raise InputError where `folder` holds encoded text that these files made when they held another."""
     files, facts = [Path(path) for path in paths], _facts(folder)
-    if facts is not None and facts["made_of"]["files"] != [_fingerprint(file) for file in files]:
+    if facts is not None and facts["made_of"]["files"] != [_fingerprint(file, facts) for file in files]:
         raise _changed(files)
 
 
@@ -158,9 +161,12 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     return facts if whole else None
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
+def _fingerprint(file: Path, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what names a text; of one on the Hub what is `known` of it, for there it may be another by now."""
     if hub.is_dataset(file):
-        return {"name": str(file), "version": hub.version(file)}
+        name = file.name if file.exists() else file.as_posix()
+        old = [each for each in (known["made_of"]["files"] if known else ()) if each["name"] == name]
+        return old[0] if old and not file.exists() else {"name": name, "version": hub.version(file)}
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"name": file.name, "size": file.stat().st_size, "sha256": digest}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-# A batch is this many documents' sentences at most, and this many characters.
+# Sentences of a batch: about so many characters of them.
 BATCH_CHARACTERS = 500_000
 PROGRESS = "progress.json"
 
@@ -89,17 +89,8 @@ def encode(
     """
     read = _Read(files, unseen)
     dtype = np.dtype(np.uint16 if backend.get_vocab_size() <= 1 << 16 else np.uint32)
-    done = _begun(folder, made_of)
-    sizes = {
-        "tokens.bin": done["tokens"] * dtype.itemsize,
-        "sentences.bin": 8 * (1 + done["sentences"]),
-        "documents.bin": 8 * (1 + done["documents"]),
-    }
-    if not done["read"]:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for name, size in sizes.items():  # both lists of ends begin with nought
-            (folder / name).write_bytes(bytes(0 if name == "tokens.bin" else size))
+    done = _begun(folder, made_of, dtype) or _new(folder, made_of, dtype)
+    sizes = _sizes(done, dtype)
     sentences = _sentences(read)
     for _written in zip(range(done["read"]), sentences, strict=False):
         pass
@@ -139,23 +130,43 @@ def encode(
         raise InputError(
             _("No words were found in {files}.").format(files=", ".join(str(file) for file in files))
         )
-    (folder / PROGRESS).unlink()
     counts = {name: done[name] for name in ("tokens", "sentences", "documents")}
     return {"dtype": dtype.name, **counts, **({"unseen": read.left_out} if unseen else {})}
 
 
-def _begun(folder: Path, made_of: dict[str, Any]) -> dict[str, Any]:
+def _sizes(done: dict[str, Any], dtype: np.dtype) -> dict[str, int]:
+    """Return how many bytes of each array hold what is done; both lists of ends begin with nought."""
+    return {
+        "tokens.bin": done["tokens"] * dtype.itemsize,
+        "sentences.bin": 8 * (1 + done["sentences"]),
+        "documents.bin": 8 * (1 + done["documents"]),
+    }
+
+
+def _begun(folder: Path, made_of: dict[str, Any], dtype: np.dtype) -> dict[str, Any] | None:
     """Return how far the folder is with what is `made_of` this: sentences `read`, and what is written whole of them.
 
-    `begun` is the first sentence of the document that is being read.
+    `begun` is the first sentence of the document that is being read. None where the folder holds nothing of it, or less
+    than it says, as after a power failure.
     """
     try:
         done: dict[str, Any] = json.loads((folder / PROGRESS).read_text("utf-8"))
-    except (OSError, ValueError):
-        done = {}
-    if done.get("made_of") == made_of:
-        return done
-    return {"made_of": made_of, "read": 0, "tokens": 0, "sentences": 0, "documents": 0, "begun": 0}
+        whole = done["made_of"] == made_of and all(
+            (folder / name).stat().st_size >= size for name, size in _sizes(done, dtype).items()
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    return done if whole else None
+
+
+def _new(folder: Path, made_of: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    """Return that nothing is done, with the folder so."""
+    done = {"made_of": made_of, "read": 0, "tokens": 0, "sentences": 0, "documents": 0, "begun": 0}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, size in _sizes(done, dtype).items():
+        (folder / name).write_bytes(bytes(size))
+    return done
 
 
 def _keep(folder: Path, done: dict[str, Any]) -> None:

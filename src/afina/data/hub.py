@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from afina.core import Row, Table
 from afina.data import records
 from afina.data.split import PARTS
-from afina.errors import InputError
+from afina.errors import InputError, Unfinished
 from afina.messages import _
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # name, owner/name, and either with the name of a configuration: nyu-mll/glue:sst2
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.+-]+)?")
-TEXT_FILE = re.compile(r"\.(txt|text|md|jsonl?|ndjson|parquet|csv|tsv|conllu?|gz|bz2|xz)$", re.IGNORECASE)
+ENDING = re.compile(r"\.[A-Za-z]\w*$")
 
 
 def is_saved(folder: Path) -> bool:
@@ -32,10 +32,17 @@ def is_saved(folder: Path) -> bool:
 
 
 def is_dataset(source: Path) -> bool:
-    """Whether a text to learn from is a saved data set, or the name of one on the Hub: `owner/name:configuration`."""
+    """Whether a text to learn from is a saved data set, or the name of one on the Hub: `owner/name:configuration`.
+
+    A name with a file's ending, or in a folder that is there, is a file's, misspelt perhaps: nobody is asked for it.
+    """
+    if source.exists():
+        return is_saved(source)
     name = source.as_posix()
-    named = "/" in name and NAME.fullmatch(name) and not TEXT_FILE.search(name)
-    return is_saved(source) if source.exists() else bool(named)
+    path = name.partition(":")[0]
+    return bool(
+        "/" in path and NAME.fullmatch(name) and not ENDING.search(path) and not Path(path).parent.is_dir()
+    )
 
 
 def saved(folder: Path, source: str) -> Table:
@@ -77,14 +84,15 @@ def texts(source: Path) -> Iterator[str]:
         )
         if isinstance(data, dict):
             data = data["train"] if "train" in data else data[next(iter(data))]
-        for row in data:
-            if "text" not in row:
-                raise InputError(
-                    _('{file} has no column "text"; its columns are {names}.').format(
-                        file=name, names=", ".join(row)
-                    )
+        columns = data.column_names or [*next(iter(data), {"text": ""})]
+        if "text" not in columns:
+            raise InputError(
+                _('{file} has no column "text"; its columns are {names}.').format(
+                    file=name, names=", ".join(columns)
                 )
-            if row["text"]:
+            )
+        for row in data.select_columns(["text"]):
+            if isinstance(row["text"], str):
                 yield row["text"]
 
 
@@ -92,8 +100,11 @@ def version(source: Path) -> str:
     """Return what changes when the texts of a data set do: of one on the Hub, its commit."""
     name = source.as_posix()
     if source.exists():
-        told = sorted(source.rglob("state.json"))
-        return hashlib.sha256(b"".join(file.read_bytes() for file in told)).hexdigest()
+        digest = hashlib.sha256()
+        for file in sorted(source.rglob("data-*.arrow")):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
     with _found(name):
         from datasets import load_dataset_builder
 
@@ -135,7 +146,7 @@ def _found(name: str) -> Iterator[None]:
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         # Among them: which configurations there are, no copy in the cache, a data set that is a script.
         sentence = _("The data set '{name}' of the Hugging Face Hub cannot be read: {reason}.")
-        raise InputError(sentence.format(name=name, reason=_first_line(error))) from error
+        raise Unfinished(sentence.format(name=name, reason=_first_line(error))) from error
 
 
 def with_label_names(rows: list[Row], features: Features | Mapping[str, Any]) -> list[Row]:

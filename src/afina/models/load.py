@@ -45,7 +45,8 @@ def load(
     `config` is laid over the model's own (number and names of labels). With `random_weights` only the shape is
     taken. `dropout` sets every dropout but that of the attention, which is always 0 in training here: it forces
     the slow attention path on CPU. What is set so is of this training alone: the model's `config`, which is saved with
-    it, keeps its own. Raises InputError where the folder's model has no such head.
+    it, keeps its own (Falcon alone reads its attention's there again in every step). Raises InputError where the
+    folder's model has no such head.
     """
     settings = load_config(folder, config)
     auto = _auto(head, settings)

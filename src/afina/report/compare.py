@@ -52,6 +52,7 @@ def write(run: Path) -> Path:
         line["name"] = short(about, line["method"]) + (
             f" ({line['model']})" if several and line["model"] else ""
         )
+    chosen = tuple(result["recommendation"].get(name) for name in ("method", "model"))
     text = (
         page.environment(html=True)
         .get_template("compare.html.j2")
@@ -66,6 +67,9 @@ def write(run: Path) -> Path:
             reasons=_reasons(lines, result["tests"], result["direction"], several),
             dots=_dots(lines, metric) if metric else None,
             scatters=[found for cost in COSTS if (found := _scatter(lines, cost, result["direction"]))],
+            recommended=next(
+                (line["name"] for line in lines if (line["method"], line["model"]) == chosen), None
+            ),
             names={_called(line, several): line["name"] for line in result["rows"]},
             title=run.name,
             shell=shlex.quote,

@@ -206,10 +206,11 @@ def _listed(cell: str) -> Any:
     if not cell.strip():
         return None
     if cell.lstrip()[0] == "[":
-        for read in (json.loads, ast.literal_eval):
+        apart = re.sub(r"(['\"])\s+(?=['\"])", r"\1, ", cell.strip())  # an array of NumPy has no commas
+        for read, written in ((json.loads, cell), (ast.literal_eval, apart)):
             try:
-                found = read(cell.strip())
-            except (ValueError, SyntaxError):
+                found = read(written)
+            except (ValueError, SyntaxError, TypeError):
                 continue
             if isinstance(found, list):
                 return found

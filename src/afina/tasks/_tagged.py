@@ -105,7 +105,7 @@ class Tagged(Task):
         row = given if isinstance(given, Mapping) else {"text": given}
         tokens = row.get(self.text, row.get("text"))
         if not isinstance(tokens, list):
-            return super().ask(given)
+            return {name: mended(text) for name, text in super().ask(given).items()}
         written = row.get("text")
         text, places = located(
             ["" if token is None else mended(str(token)) for token in tokens],

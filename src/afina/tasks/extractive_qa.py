@@ -74,7 +74,11 @@ class ExtractiveQa(Task):
     long: Long = when_long("windows")
     doc_stride: int = shared()
     max_answer_length: int = setting(30, N_("Longest answer that is given, in tokens."), ge=1)
-    n_best: int = setting(5, N_("Answers that are given to each question, the best first; that there is none is told besides."), ge=1)
+    n_best: int = setting(
+        5,
+        N_("Answers that are given to each question, the best first; that there is none is told besides."),
+        ge=1,
+    )
     null_threshold: float | None = setting(
         None,
         N_(
@@ -241,8 +245,8 @@ class ExtractiveQa(Task):
         """Return the best answer, empty and at 0 where there is none, its probability, and the next best ones.
 
         `null_score` says by how much no answer is ahead of the best one: above the threshold it is what is told. It is
-        None, and no answer not among `n_best`, where the model knows only questions with one; else it is among them
-        even where it is worse than all.
+        None where there is nothing to be ahead of, or the model knows only questions with an answer; else no answer
+        closes `n_best` even where it is worse than all.
         """
         ranked = [
             {name: span[name] for name in ("text", "start", "end", "score")} for span in answer["spans"]

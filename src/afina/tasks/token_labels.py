@@ -112,7 +112,7 @@ class TokenLabels(Tagged):
     def warn(self, splits: Splits) -> list[str]:
         known = {label for row in splits.train for label in self.counted(row)}
         notes = []
-        if all(label.isdecimal() for label in known):
+        if self.kind == "words" and all(label.isdecimal() for label in known):
             notes.append(
                 _(
                     "The tags are numbers, so they are scored word by word. For entities give their names: B-PER, I-PER, O."

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from afina.errors import InputError
+from afina.errors import InputError, Unfinished
 from afina.messages import _
 from afina.train.atomic import cannot_write, write_text
 
@@ -81,6 +81,8 @@ def begun(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     with unless_refused(run, new=new):
         try:
             yield
+        except Unfinished:
+            raise
         except InputError:
             if not resume:
                 (run / "run.toml").unlink(missing_ok=True)
@@ -92,6 +94,8 @@ def unless_refused(run: Path, *, new: bool) -> Iterator[None]:
     """Take a new folder away again where what follows finds the input wrong."""
     try:
         yield
+    except Unfinished:
+        raise
     except InputError:
         if new:
             shutil.rmtree(run)

@@ -43,11 +43,12 @@ class Prompts:
 
     def encode(self, row: Row) -> list[Row]:
         """Return the row once with every label, encoded as causal language modelling wants it."""
-        begins, before = self._before(row)
+        before = self._before(row)
         encoded = []
         for answer in self.answers:
             # A prompt that is too long loses its beginning: first the examples, at last the text's own.
-            ids = [*begins, *before[len(begins) + len(answer) - self.most :], *answer]
+            kept = max(0, self.most - len(self._begins) - len(answer))
+            ids = [*self._begins, *before[max(0, len(before) - kept) :], *answer]
             following = [-100] * (len(ids) - len(answer) - 1) + answer + [-100]
             encoded.append({"windows": [(ids, following)], "prompt": None})
         return encoded
@@ -62,18 +63,23 @@ class Prompts:
 
     def _room(self, row: Row) -> int:
         """Return how many tokens are left for examples beside a row; below nought it does not fit itself."""
-        return self.most - 1 - max(map(len, self.answers)) - len(self._ids(self._question(row)))
+        taken = len(self._begins) + max(map(len, self.answers))
+        return self.most - taken - len(self._ids(self._question(row)))
 
     @cached_property
     def _costs(self) -> np.ndarray:
         """How many tokens the first one, two … examples take."""
         return np.cumsum([len(self._ids(self._example(row))) for row in self.shown])
 
-    def _before(self, row: Row) -> tuple[list[int], list[int]]:
-        """Return what begins every text, and the examples with the row."""
-        begins = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+    @property
+    def _begins(self) -> list[int]:
+        """What begins every text."""
+        return [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+
+    def _before(self, row: Row) -> list[int]:
+        """Return the examples that fit, and the row."""
         examples = "".join(self._example(each) for each in self.shown[: self.fitting(row)])
-        return begins, self._ids(examples + self._question(row))
+        return self._ids(examples + self._question(row))
 
     def _example(self, row: Row) -> str:
         return f"{self._question(row)} {row['label']}\n\n"

@@ -142,6 +142,8 @@ def _gather(
     try:
         task = task.choose_columns(table)
     except InputError as error:
+        if not other:
+            raise
         raise InputError(" ".join([str(error), *other])) from None
     notes = [*table.notes, *other, *guessed(asked, task)]
     parts: list[list[Row] | None] = [table.rows, None, None]
@@ -181,7 +183,8 @@ def another_task(task: Task, table: Table) -> list[str]:
     from afina.data.columns import likely_task
 
     likely = likely_task(table)
-    if type(task) is not find("tasks", "classification") or likely is None:
+    asked: Any = task
+    if type(task) is not find("tasks", "classification") or likely is None or (asked.text and asked.label):
         return []
     sentence = _("{file} has the form of data for another task: --task {task}.")
     return [sentence.format(file=table.source, task=likely)]

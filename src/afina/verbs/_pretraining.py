@@ -8,7 +8,7 @@ from typing import Any
 
 from afina.core import Batch
 from afina.data.unseen import Unseen
-from afina.errors import InputError
+from afina.errors import InputError, Unfinished
 from afina.messages import _
 from afina.settings import MICRO_BATCH_TOKENS
 from afina.verbs import _hours
@@ -74,7 +74,8 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
             )
         )
     for text in [*texts, *(Path(other) for other in others if other)]:
-        check(text)
+        if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
+            check(text)
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
     return run
@@ -103,10 +104,13 @@ def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool
 
     if chosen.resume:
         check_unchanged(texts, run / "corpus")
-    files = [file for text in texts for file in ([text] if text.is_file() else text.rglob("*.arrow"))]
+    files = [file for text in texts for file in ([text] if text.is_file() else text.rglob("data-*.arrow"))]
     size = sum(file.stat().st_size for file in files) / 1e6
+    known = _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1))
     for sentence in (
-        _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1)),
+        *(
+            [known] if all(text.exists() for text in texts) else []
+        ),  # how large one of the Hub is, nobody knows
         plan,
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
     ):
@@ -166,18 +170,20 @@ def texts_of(files: list[Path]) -> Iterator[str]:
 
 
 def sample_of(files: list[Path], most: int = TOKENIZER_CHARACTERS) -> Iterator[str]:
-    """Yield what `texts_of` does or, where that is more than `most` characters, every so-manieth paragraph of it.
+    """Yield what `texts_of` does or, of more than `most` characters, paragraphs drawn from all of it: about so many.
 
-    The text is read twice, the first time to count it.
+    The text is read twice, the first time to count it; the same is drawn every time.
     """
-    from afina.data.plain_text import documents
+    import random
 
-    every, place = max(1, -(-sum(map(len, texts_of(files))) // most)), 0
-    for file in files:
-        for paragraphs in documents(file):
-            if some := paragraphs[-place % every :: every]:
-                yield "\n".join(some)
-            place += len(paragraphs)
+    share = most / max(1, sum(map(len, texts_of(files))))
+    if share >= 1:
+        yield from texts_of(files)
+        return
+    draw = random.Random(0)
+    for text in texts_of(files):
+        if some := [paragraph for paragraph in text.split("\n") if draw.random() < share]:
+            yield "\n".join(some)
 
 
 def kept(tokenizer: Any, folder: Path) -> Any:
@@ -221,7 +227,7 @@ def encoded(
 ) -> Part:
     """Return the whole of the texts but what is `unseen`, encoded into `folder`.
 
-    InputError where that cannot be written, or holds another text than the run has `begun` with.
+    Unfinished where that cannot be written, InputError where it holds another text than the run has `begun` with.
     """
     from afina.data.corpus import Corpus
     from afina.train.atomic import cannot_write
@@ -229,7 +235,7 @@ def encoded(
     try:
         return Corpus.build(texts, tokenizer, folder, begun=begun, unseen=unseen), None
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise Unfinished(str(cannot_write(folder, error))) from None
 
 
 def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any, run: Path) -> Any:

@@ -36,6 +36,8 @@ def begin(settings: Mapping[str, Any]) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
         if "huggingface_hub" in sys.modules:  # it reads the variable only when it is imported
             sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def choose(settings: Mapping[str, Any], verb: type[Settings], kind: type[Task] | None = None) -> Chosen:
