@@ -393,6 +393,18 @@ def test_the_best_span_is_that_of_an_exhaustive_search(bundle: Bundle) -> None:
     assert found["null"]["score"] == pytest.approx(np.exp(null - whole))
 
 
+def test_blanks_that_tokens_count_as_their_own_are_in_no_answer() -> None:
+    """So some byte-level and sentence-piece vocabularies do; a token of blanks alone is no answer either."""
+    context = "en  la casa"
+    places = np.array([[0, 2], [2, 3], [2, 6], [6, 11]])
+    window = Window(np.arange(6), np.zeros(6), 1, places, 0, np.full(4, True), (0, 0))
+    logits = np.array([0.0, 1, 5, 4, 3, 0]), np.array([0.0, 1, 5, 4, 3, 0])
+    told = decode(context, [window], [logits], longest=4, n_best=20, with_null=False)
+    texts = ["la", "la casa", "en", "casa", "en  la", "en  la casa"]
+    assert [span["text"] for span in told["spans"]] == texts
+    assert all(context[span["start"] : span["end"]] == span["text"] for span in told["spans"])
+
+
 def test_no_answer_wins_where_its_logit_does_by_the_threshold() -> None:
     spans = [{"text": "sí", "start": 0, "end": 2, "score": 0.4, "logit": 2.0}]
     answer = {"spans": spans, "null": {"score": 0.6, "logit": 2.5}}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afina.core import Row
+from afina.core import Batch, Row
 from afina.errors import InputError
 from afina.messages import _
+from afina.tasks._masks import IGNORED
 from afina.tasks._windows import WHOLE
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 MASK = "[MASK]"  # what a person may write for a hidden word, whatever the tokenizer's own token is
@@ -54,6 +56,28 @@ def word(token: int, tokenizer: Any) -> str:
 
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False).strip()
     return f"{ON}{text}" if pieces(tokenizer).on[token] and not text.startswith(ON) else text
+
+
+def filled(batch: Batch, words: Tensor, next_: Tensor | None, top_k: int) -> list[dict[str, Any]]:
+    """Return the answers to asked rows, of `words` [masks, vocabulary] and `next_` [rows, 2], logits both."""
+    tokenizer: Any = batch.tokenizer
+    shares = words.float().softmax(-1)
+    shares[:, tokenizer.all_special_ids] = 0  # an unknown word is no answer
+    best = shares.topk(min(top_k, shares.shape[1]), dim=-1)
+    told = [
+        [{"word": word(token, tokenizer), "probability": share} for token, share in zip(*row, strict=True)]
+        for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    follows = [None] * len(batch.rows) if next_ is None else next_.float().softmax(-1)[:, 0].tolist()
+    owner = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0].tolist()
+    return [
+        {
+            "texts": row["texts"],
+            "masks": [told[mask] for mask, its in enumerate(owner) if its == i],
+            "next": follows[i] if len(row["texts"]) == 2 else None,
+        }
+        for i, row in enumerate(batch.rows)
+    ]
 
 
 def fill(texts: Sequence[Sequence[str]], masks: Sequence[Sequence[Mapping[str, Any]]]) -> str:

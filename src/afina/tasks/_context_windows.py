@@ -11,6 +11,7 @@ import numpy as np
 from afina.tasks._windows import Long, Read, read
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
@@ -63,6 +64,25 @@ def encode(
     ]
     for text, found in zip(texts, read(pairs, tokenizer, max_length, doc_stride, 1), strict=True):
         yield _windows(found, tokenizer.cls_token_id, text.answer, long), found.cut
+
+
+def stack(windows: Sequence[Window], padding: int) -> dict[str, Tensor]:
+    """Return windows as tensors, [windows, tokens] but for `gold` [windows, 2]; `allowed` is where an answer may be."""
+    import torch
+
+    width = max(len(window.ids) for window in windows)
+    ids = np.full((len(windows), width), padding, np.int64)
+    types, attention, allowed = np.zeros_like(ids), np.zeros_like(ids), np.zeros(ids.shape, bool)
+    for i, window in enumerate(windows):
+        ids[i, : len(window.ids)], attention[i, : len(window.ids)] = window.ids, 1
+        types[i, : len(window.types)] = window.types
+        allowed[i, window.first : window.first + len(window.places)] = True
+        allowed[i, window.null] = True
+    gold = np.array([window.gold for window in windows])
+    arrays = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
+    return {
+        name: torch.from_numpy(each) for name, each in (arrays | {"allowed": allowed, "gold": gold}).items()
+    }
 
 
 def _windows(found: Read, cls: int | None, answer: tuple[int, int] | None, long: Long) -> list[Window]:

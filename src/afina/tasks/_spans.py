@@ -65,6 +65,22 @@ def decode(
     return {"spans": list(spans.values()), "null": none}
 
 
+def threshold(rises: Sequence[float], gains: Sequence[float]) -> float:
+    """Return how far 'no answer' may be ahead of the best answer so that questions are answered at the most gain.
+
+    `rises` says of each question how far the threshold must rise until it is answered, `gains` what that is worth.
+    """
+    if not rises:
+        return 0.0
+    order = np.argsort(rises, kind="stable")
+    ahead, total = np.asarray(rises)[order], np.cumsum(np.asarray(gains)[order])
+    if total.max() <= 0:  # nothing is gained by answering any of them
+        return float(ahead.min() - 1)
+    best = int(total.argmax())
+    after = ahead[best + 1] if best + 1 < len(ahead) else ahead[best] + 1
+    return float(ahead[best] + after) / 2
+
+
 def _scores(window: Window, starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
     """Return the logit of the span from each context token to the one `j` further [tokens, longest], -inf if none."""
     count = len(window.places)

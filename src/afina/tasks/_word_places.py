@@ -1,18 +1,24 @@
-"""Where in the windows of a text each of its words begins."""
+"""Where in the windows of a text each of its words begins, in one row and in a batch of them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from afina.core import Row
 from afina.tasks._windows import Long, Window, read
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 Place = tuple[int, int]  # a window and a token in it
+IGNORED = -100  # what cross_entropy passes over: a tag that no training row has, and what fills a batch up
+NOWHERE = -1  # a word without any token of its own
+BEYOND = -2  # a word after those that the model reads, which gets no tag
 
 
 def find(
@@ -38,6 +44,46 @@ def find(
         starts = [int(offsets[window.begin - 1, 1]) if window.begin else 0 for window in windows]
         parts = [_first(text, words, window, start) for window, start in zip(windows, starts, strict=True)]
         yield [window.ids.tolist() for window in windows], _best(parts, windows), read_words
+
+
+def apart(row: Row) -> list[Row]:
+    """Return each window of an encoded row as a row of its own, with the words that have their place in it."""
+    words: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for place, tag in zip(row["places"], row["tags"], strict=True):
+        if place is not None:
+            words[place[0]].append((place[1], tag))
+    return [
+        {
+            "windows": [row["windows"][window]],
+            "places": [(0, token) for token, _tag in mine],
+            "read": len(mine),
+            "tags": [tag for _token, tag in mine],
+        }
+        for window, mine in sorted(words.items())
+    ]
+
+
+def stack(rows: Sequence[Row], padding: int) -> dict[str, Tensor]:
+    """Return the windows of encoded rows [windows, tokens] and where in them their words are.
+
+    `places` [rows, words] count the tokens of all windows, or are NOWHERE or BEYOND; `labels` [rows, words] are the
+    gold tags, `words` [rows] how many words a row has.
+    """
+    import torch
+
+    from afina.batching.pad import inputs, pad
+
+    tensors = inputs([{"input_ids": ids} for row in rows for ids in row["windows"]], padding)
+    width, first, places = tensors["input_ids"].shape[1], 0, []
+    for row in rows:
+        at = [NOWHERE if place is None else (first + place[0]) * width + place[1] for place in row["places"]]
+        at[row["read"] :] = [BEYOND] * (len(at) - row["read"])
+        places.append(at or [NOWHERE])
+        first += len(row["windows"])
+    tensors["places"] = pad(places, NOWHERE)
+    tensors["words"] = torch.tensor([len(row["places"]) for row in rows])
+    tensors["labels"] = pad([row["tags"] or [IGNORED] * max(len(row["places"]), 1) for row in rows], IGNORED)
+    return tensors
 
 
 def _best(parts: Sequence[np.ndarray], windows: Sequence[Window]) -> list[Place | None]:

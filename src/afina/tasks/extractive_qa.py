@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Splits, Table, Task, Term
-from afina.errors import InputError
-from afina.messages import N_, _
+from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Term
+from afina.messages import N_
 from afina.settings import setting
+from afina.tasks._questions import Questions, gold_texts, one_gold
 from afina.tasks._windows import Long, shared, when_long
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
-
-ARTICLES = 10  # titles; with fewer a draw by title would be too coarse, and paragraphs are kept together
-YES = ("true", "1", "1.0", "yes", "sí", "si")
 
 
 RIVALS = {
@@ -40,7 +36,7 @@ RIVALS = {
 }
 
 
-class ExtractiveQa(Task):
+class ExtractiveQa(Questions):
     """Mark where in a context the answer to a question stands, as SQuAD asks (Rajpurkar et al. 2016, 2018).
 
     An encoded row holds `windows` (a long context is read to its end in overlapping ones, or only the first), its
@@ -52,25 +48,7 @@ class ExtractiveQa(Task):
 
     head: ClassVar[str] = "AutoModelForQuestionAnswering"
     pace: ClassVar[float] = 0.5
-    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
-    gold: ClassVar[tuple[str, ...]] = ("answers", "answer_start")
 
-    question: str | None = setting(None, N_("Column that holds the question (default: guessed and said)."))
-    context: str | None = setting(
-        None, N_("Column that holds the text with the answer (default: guessed and said).")
-    )
-    answers: str | None = setting(None, N_("Column that holds the answers (default: guessed and said)."))
-    answer_start: str | None = setting(
-        None,
-        N_("Column that says at which character of the context the answer begins (default: by its name)."),
-    )
-    title: str | None = setting(
-        None,
-        N_(
-            "Column of the article: its questions stay on one side of the split (default: by its name, where there "
-            "are ten articles; else those of a paragraph stay together)."
-        ),
-    )
     long: Long = when_long("windows")
     doc_stride: int = shared()
     max_answer_length: int = setting(30, N_("Longest answer that is given, in tokens."), ge=1)
@@ -98,33 +76,6 @@ class ExtractiveQa(Task):
         0.0, N_("The threshold of 'no answer' that suits the validation rows."), found=True
     )
 
-    def choose_columns(self, table: Table) -> ExtractiveQa:
-        from afina.data.columns import guess, named_like
-
-        task = self.choose_inputs(table)
-        question, context = task.question or "", task.context or ""
-        start = named_like(table, "answer_start", self.answer_start)
-        answers = guess(table, "answers", self.answers, taken=[question, context, start or ""])
-        if len({question, context, answers}) < 3:
-            raise InputError(
-                _("One column cannot serve two ends: question '{question}', context '{context}', answers '{answers}'.")
-                .format(question=question, context=context, answers=answers)
-            )  # fmt: skip
-        title = named_like(table, "title", self.title)
-        if title in (question, context, answers) or (
-            self.title is None and len({row[title] for row in table.rows if title}) < ARTICLES
-        ):
-            title = None
-        return task.replace(answers=answers, answer_start=start, title=title)
-
-    def choose_inputs(self, table: Table) -> ExtractiveQa:
-        from afina.data.columns import guess
-
-        question = guess(table, "question", self.question)
-        return self.replace(
-            question=question, context=guess(table, "context", self.context, taken=[question])
-        )
-
     def about(self) -> About:
         return About(
             N_("A model that marks the answer to a question in a text, fine-tuned with afina."),
@@ -133,50 +84,16 @@ class ExtractiveQa(Task):
             pipeline="question-answering",
         )
 
-    def clean(self, row: Row) -> Row | None:
-        from afina.tasks._gold_answers import read
-
-        question, context = row.get(self.question or "question"), row.get(self.context or "context")
-        if not _is_text(question) or not _is_text(context):
-            return None
-        identity = str(row.get("id") or "")
-        try:
-            answers = read(
-                row.get(self.answers or "answers"), row.get(self.answer_start or "answer_start"), context
-            )
-        except InputError as error:
-            named = _("Question {id}: {error}").format(id=identity, error=error) if identity else str(error)
-            raise InputError(named) from None
-        if str(row.get("is_impossible") or "").strip().lower() in YES:
-            answers = []
-        if answers is None:
-            return None
-        title = str(row.get(self.title or "title") or "")
-        return {"id": identity, "title": title, "question": question, "context": context, "answers": answers}
-
     def learn(self, rows: Sequence[Row]) -> ExtractiveQa:
         return self.replace(unanswerable=not all(row["answers"] for row in rows))
-
-    def check(self, splits: Splits) -> None:
-        if not any(row["answers"] for row in splits.train):
-            raise InputError(_("No training question has an answer; there is nothing to learn."))
 
     def config(self) -> dict[str, Any]:
         return {"num_labels": 2}
 
-    def group(self, row: Row) -> str | None:
-        return None
-
-    def key(self, row: Row) -> Any:
-        return row["question"], row["context"]
-
-    def together(self, row: Row) -> Any:
-        return row["title"] if self.title and row["title"] else row["context"]
-
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         from afina.tasks._context_windows import Text, encode
 
-        texts = [Text(row["question"], row["context"], _one_gold(row)) for row in rows]
+        texts = [Text(row["question"], row["context"], one_gold(row)) for row in rows]
         encoded = encode(texts, tokenizer, max_length, self.doc_stride, self.long)
         return [
             {"windows": windows, "context": row["context"], "cut": cut}
@@ -195,26 +112,12 @@ class ExtractiveQa(Task):
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
     ) -> Batch:
-        import numpy as np
-        import torch
+        from afina.tasks._context_windows import stack
 
         rows = [row for row, _rng in items]
-        windows = [window for row in rows for window in row["windows"]]
-        width = max(len(window.ids) for window in windows)
-        ids = np.full((len(windows), width), tokenizer.pad_token_id, np.int64)
-        types, attention = np.zeros_like(ids), np.zeros_like(ids)
-        allowed = np.zeros(ids.shape, bool)
-        for i, window in enumerate(windows):
-            ids[i, : len(window.ids)], attention[i, : len(window.ids)] = window.ids, 1
-            allowed[i, window.first : window.first + len(window.places)] = True
-            allowed[i, window.null] = True
-            types[i, : len(window.types)] = window.types
-        gold = np.array([window.gold for window in windows])
-        tensors = {"input_ids": ids, "attention_mask": attention, "token_type_ids": types}
-        tensors |= {"allowed": allowed, "gold": gold}
-        counts = {"loss": float((gold[:, 0] >= 0).sum())}
-        ready = {name: torch.from_numpy(array) for name, array in tensors.items()}
-        return Batch(ready, counts, int(attention.sum()), rows)
+        tensors = stack([window for row in rows for window in row["windows"]], tokenizer.pad_token_id)
+        known = (tensors["gold"][:, 0] >= 0).sum()
+        return Batch(tensors, {"loss": float(known)}, int(tensors["attention_mask"].sum()), rows)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         from torch.nn.functional import cross_entropy
@@ -270,7 +173,7 @@ class ExtractiveQa(Task):
         from afina.scoring.squad import exact_match, f1
 
         told = self.predict(answer, row)
-        golds = _texts(row)
+        golds = gold_texts(row)
         rules: dict[str, Any] = {"language": self.answer_language, "v2": self.unanswerable}
         right = exact_match(told["prediction"], golds, **rules)
         return row | {
@@ -286,34 +189,24 @@ class ExtractiveQa(Task):
 
     def tune(self, answers: Sequence[Any], rows: Sequence[Row]) -> ExtractiveQa:
         """Return a copy with the threshold of 'no answer' that gives these answers the highest mean F1."""
-        import numpy as np
-
         from afina.scoring.squad import f1
+        from afina.tasks._spans import threshold
 
         if not self.tunes:
             return self
-        known = [(answer, _texts(row)) for answer, row in zip(answers, rows, strict=True) if answer["spans"]]
-        # How far the threshold must rise until a question is answered, and what its F1 gains by that.
-        rises = np.array([answer["null"]["logit"] - answer["spans"][0]["logit"] for answer, _golds in known])
-        gains = np.array(
-            [
-                f1(answer["spans"][0]["text"], golds, self.answer_language, v2=True)
-                - f1("", golds, self.answer_language, v2=True)
-                for answer, golds in known
-            ]
-        )
-        order = np.argsort(rises, kind="stable")
-        rises, total = rises[order], np.cumsum(gains[order])
-        if not len(rises) or total.max() <= 0:  # nothing is gained by answering any of them
-            return self.replace(tuned_threshold=float(rises.min() - 1) if len(rises) else 0.0)
-        best = int(total.argmax())
-        after = rises[best + 1] if best + 1 < len(rises) else rises[best] + 1
-        return self.replace(tuned_threshold=float(rises[best] + after) / 2)
+        rises, gains = [], []
+        for answer, row in zip(answers, rows, strict=True):
+            if answer["spans"]:
+                golds = gold_texts(row)
+                of_none = f1("", golds, self.answer_language, v2=True)
+                rises.append(answer["null"]["logit"] - answer["spans"][0]["logit"])
+                gains.append(f1(answer["spans"][0]["text"], golds, self.answer_language, v2=True) - of_none)
+        return self.replace(tuned_threshold=threshold(rises, gains))
 
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         from afina.scoring.squad import score
 
-        golds, contexts = [_texts(row) for row in rows], [row["context"] for row in rows]
+        golds, contexts = [gold_texts(row) for row in rows], [row["context"] for row in rows]
         return score(self._told(answers, rows), golds, contexts, self.answer_language)
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
@@ -347,7 +240,7 @@ class ExtractiveQa(Task):
     def _f1s(self, answers: Sequence[Any], rows: Sequence[Row]) -> list[float]:
         from afina.scoring.squad import f1
 
-        golds = [_texts(row) for row in rows]
+        golds = [gold_texts(row) for row in rows]
         v2 = not all(golds)
         told = self._told(answers, rows)
         return [f1(each, gold, self.answer_language, v2=v2) for each, gold in zip(told, golds, strict=True)]
@@ -374,25 +267,6 @@ class ExtractiveQa(Task):
                         "answers": place, "answer_start": context.index(place),
                     })  # fmt: skip
         return rows
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _texts(row: Row) -> list[str]:
-    return [answer["text"] for answer in row["answers"]]
-
-
-def _one_gold(row: Row) -> tuple[int, int] | None:
-    """Return where the answer to learn stands: of several the most frequent, (-1, -1) where none is known."""
-    if row.get("answers") is None:
-        return -1, -1
-    if not row["answers"]:
-        return None
-    places = Counter((answer["answer_start"], len(answer["text"])) for answer in row["answers"])
-    (start, length), _times = places.most_common(1)[0]
-    return start, start + length
 
 
 def _plain(row: Row, start: int, end: int) -> dict[str, Any]:

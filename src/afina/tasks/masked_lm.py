@@ -11,7 +11,7 @@ from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
-from afina.tasks._asked_masks import fill, question, word
+from afina.tasks._asked_masks import fill, filled, question
 from afina.tasks._masks import IGNORED, assemble, choose, hide
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class MaskedLm(Task):
         hidden, chosen, gold = self._hidden_words(model, batch)
         next_ = next_sentence(model, hidden) if self.nsp else None
         if batch.rows and "texts" in batch.rows[0]:
-            return self._filled(batch, vocabulary(model, chosen), next_)
+            return filled(batch, vocabulary(model, chosen), next_, self.top_k)
 
         def told(logits: Tensor, gold: Tensor) -> Tensor:
             return torch.stack([surprise(logits, gold), (logits.argmax(-1) == gold).float()], 1)
@@ -294,30 +294,6 @@ class MaskedLm(Task):
         ]
         tails = ["duerme hoy", "está lejos", "came back", "suena bien", "is late again", "no llega nunca"]
         return [{"text": f"{head} {tail} {head}"} for head in heads for tail in tails]
-
-    def _filled(self, batch: Batch, words: Tensor, next_: Tensor | None) -> list[Any]:
-        """Return the answers to asked rows, of `words` [masks, vocabulary] and `next_` [rows, 2], logits both."""
-        tokenizer: Any = batch.tokenizer
-        shares = words.float().softmax(-1)
-        shares[:, tokenizer.all_special_ids] = 0  # an unknown word is no answer
-        best = shares.topk(min(self.top_k, shares.shape[1]), dim=-1)
-        told = [
-            [
-                {"word": word(token, tokenizer), "probability": share}
-                for token, share in zip(*row, strict=True)
-            ]
-            for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-        follows = [None] * len(batch.rows) if next_ is None else next_.float().softmax(-1)[:, 0].tolist()
-        owner = (batch.tensors["labels"] != IGNORED).nonzero()[:, 0].tolist()
-        return [
-            {
-                "texts": row["texts"],
-                "masks": [told[mask] for mask, its in enumerate(owner) if its == i],
-                "next": follows[i] if len(row["texts"]) == 2 else None,
-            }
-            for i, row in enumerate(batch.rows)
-        ]
 
     def _hidden_words(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last layer's output, that at the hidden positions only, and the hidden tokens."""

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Splits, Term
-from afina.errors import InputError
-from afina.messages import N_, _
+from afina.core import About, Batch, Difference, Loss, Rival, Row, Scores, Term
+from afina.messages import N_
 from afina.scoring import entities as spans_of
-from afina.settings import setting
-from afina.tasks._tagged import Tagged, on_text
+from afina.tasks._tag_set import TagSet
+from afina.tasks._tagged import on_text
 from afina.tasks._windows import Long, shared, when_long
+from afina.tasks._word_places import BEYOND, IGNORED, apart, find, stack
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # what cross_entropy passes over: a tag that no training row has, and what fills a batch up
-NOWHERE = -1  # a word without any token of its own
-BEYOND = -2  # a word after those that the model reads, which gets no tag
 NOTHING = "–"
 UNREAD = "(–)"  # what stands for the tag of a word beyond, and is none that a file could hold
 
@@ -46,7 +43,7 @@ RIVALS = {
 }
 
 
-class TokenLabels(Tagged):
+class TokenLabels(TagSet):
     """Give each word one of the tags that the training rows have, at its first sub-token; the others are ignored.
 
     Entities are learnt as IOB2 tags and told as spans of characters. A row longer than the model is read in overlapping windows, each word where it has most text around it, or cut: the
@@ -56,13 +53,8 @@ class TokenLabels(Tagged):
 
     head: ClassVar[str] = "AutoModelForTokenClassification"
 
-    class_weight: Literal["none", "balanced"] = setting(
-        "none", N_("balanced: rare labels weigh more in the loss, by the inverse of their frequency.")
-    )
     long: Long = when_long("windows")
     doc_stride: int = shared()
-    labels: tuple[str, ...] = setting((), N_("Names of the labels, in the model's order."), found=True)
-    weights: tuple[float, ...] = setting((), N_("Weight of each label in the loss."), found=True)
 
     def about(self) -> About:
         return About(
@@ -77,80 +69,8 @@ class TokenLabels(Tagged):
             pipeline="token-classification",
         )
 
-    def learn(self, rows: Sequence[Row]) -> TokenLabels:
-        counts = Counter(tag for row in rows for tag in self._gold(row))
-        if self.kind == "entities":
-            counts.update(
-                {f"{begins}-{label}": 0 for row in rows for label in self.counted(row) for begins in "BI"}
-            )
-        # The first is what is said of a word that the model does not see: nothing, or the most frequent tag.
-        first = spans_of.OUTSIDE if self.kind == "entities" else counts.most_common(1)[0][0]
-        labels = (first, *sorted(counts.keys() - {first}))
-        total = sum(counts.values())
-        balanced = tuple(total / (len(labels) * max(counts[label], 1)) for label in labels)
-        return self.replace(labels=labels, weights=balanced if self.class_weight == "balanced" else ())
-
-    def check(self, splits: Splits) -> None:
-        counts = Counter(label for row in splits.train for label in self.counted(row))
-        if self.kind == "entities" and not counts:
-            raise InputError(_("No training row has an entity; there is nothing to find."))
-        if self.kind == "words" and len(counts) < 2:
-            raise InputError(
-                _("All training words have the same tag '{tag}'; there is nothing to tell apart.").format(
-                    tag=next(iter(counts), "")
-                )
-            )
-        items = sum(len(row["words"]) for row in splits.train)
-        if len(counts) > 50 and len(counts) > items / 10:
-            raise InputError(
-                _(
-                    "Column '{column}' has {labels} different tags in {words} words: it holds no tags. Name another "
-                    "with --label."
-                ).format(column=self.label, labels=len(counts), words=items)
-            )
-
-    def warn(self, splits: Splits) -> list[str]:
-        known = {label for row in splits.train for label in self.counted(row)}
-        notes = []
-        if self.kind == "words" and all(label.isdecimal() for label in known):
-            notes.append(
-                _(
-                    "The tags are numbers, so they are scored word by word. For entities give their names: B-PER, I-PER, O."
-                )
-            )
-        for name, part in ((_("validation"), splits.validation), (_("test"), splits.test)):
-            unseen = Counter(label for row in part for label in self.counted(row) if label not in known)
-            if unseen:
-                notes.append(
-                    _(
-                        "The {part} part has labels that no training row has; each counts as an error: {labels}."
-                    ).format(
-                        part=name, labels=", ".join(f"{label} ({n})" for label, n in unseen.most_common(10))
-                    )
-                )
-        return notes
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-        }
-
-    def prior(self, rows: Sequence[Row]) -> list[float]:
-        from afina.tasks._prior import log_shares
-
-        place = {label: i for i, label in enumerate(self.labels)}
-        found = [place[tag] for row in rows for tag in self._gold(row) if tag in place]
-        return log_shares(found, len(self.labels), self.weights)
-
-    def group(self, row: Row) -> str | None:
-        return " ".join(self._gold(row))
-
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return, a row, its `windows` of ids, its words' `places` (window, token), how many are `read`, gold `tags`."""
-        from afina.tasks._word_places import find
-
         label = {label: i for i, label in enumerate(self.labels)}
         texts = [(row["text"], self._words(row)) for row in rows]
         found = find(texts, tokenizer, max_length, self.doc_stride, self.long)
@@ -178,47 +98,17 @@ class TokenLabels(Tagged):
 
     def pieces(self, row: Row) -> list[Row]:
         """Return each window with the words that have their place in it; the loss is a sum over words."""
-        words: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for place, tag in zip(row["places"], row["tags"], strict=True):
-            if place is not None:
-                words[place[0]].append((place[1], tag))
-        return [
-            {
-                "windows": [row["windows"][window]],
-                "places": [(0, token) for token, _tag in mine],
-                "read": len(mine),
-                "tags": [tag for _token, tag in mine],
-            }
-            for window, mine in sorted(words.items())
-        ]
+        return apart(row)
 
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase
     ) -> Batch:
         """Return the windows of all rows [windows, tokens], and where in them each row's words [rows, words] are."""
-        import torch
-
-        from afina.batching.pad import inputs, pad
-
         rows = [row for row, _rng in items]
-        windows = [ids for row in rows for ids in row["windows"]]
-        tensors = inputs([{"input_ids": ids} for ids in windows], tokenizer.pad_token_id)
-        width, first, places = tensors["input_ids"].shape[1], 0, []
-        for row in rows:
-            at = [
-                NOWHERE if place is None else (first + place[0]) * width + place[1] for place in row["places"]
-            ]
-            at[row["read"] :] = [BEYOND] * (len(at) - row["read"])
-            places.append(at or [NOWHERE])
-            first += len(row["windows"])
-        tensors["places"] = pad(places, NOWHERE)
-        tensors["words"] = torch.tensor([len(row["places"]) for row in rows])
-        tensors["labels"] = pad(
-            [row["tags"] or [IGNORED] * max(len(row["places"]), 1) for row in rows], IGNORED
-        )
+        tensors = stack(rows, tokenizer.pad_token_id)
         learnt = tensors["labels"][(tensors["labels"] != IGNORED) & (tensors["places"] >= 0)].tolist()
         count = sum(self.weights[i] for i in learnt) if self.weights else float(len(learnt))
-        return Batch(tensors, {"loss": count}, sum(map(len, windows)), rows)
+        return Batch(tensors, {"loss": count}, int(tensors["attention_mask"].sum()), rows)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         import torch
