@@ -22,8 +22,8 @@ HEADS = {
         *("majority", "embedded − random (95 % interval)"),
     ),
     "README.es.md": (
-        *("datos", "filas de entrenamiento / prueba", "semillas", "modelo incluido", "pesos al azar"),
-        *("TF-IDF", "clase mayoritaria", "incluido − al azar (intervalo del 95 %)"),
+        *("datos", "filas de entrenamiento / prueba", "semillas", "modelo incluido", "pesos aleatorios"),
+        *("TF-IDF", "clase mayoritaria", "incluido − aleatorios (intervalo del 95 %)"),
     ),
 }
 # What each set is, in both languages.

@@ -24,7 +24,7 @@ HEADS = {
     ),
     True: (
         *("datos", "filas de entrenamiento / prueba", "medida", "modelo incluido (intervalo del 95 %)"),
-        *("pesos al azar", "mejor línea base", "incluido − línea base", "en filas aprendidas / otras"),
+        *("pesos aleatorios", "mejor línea base", "incluido − línea base", "en filas aprendidas / otras"),
     ),
 }
 # What each set is, in both languages.

@@ -182,6 +182,8 @@ def test_people_are_addressed_politely(catalogue: Catalog) -> None:
         "añade",
         "elige",
         "escribe",
+        "quita",
+        "quítalo",
         "quieres",
         "puedes",
         "debes",

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from afina.core import Difference, Scores
+from afina.core import Scores
 from afina.errors import InputError
 from afina.scoring import intervals
 from afina.scoring.classification import macro_f1, score
 from afina.scoring.confusion import METRICS, Margins, count
-from afina.scoring.paired import decision, difference, words
+from afina.scoring.paired import decision, difference
 
 NAMES = [
     "macro_f1",
@@ -248,17 +248,6 @@ def test_randomisation_against_all_assignments() -> None:
                 x[row], y[row] = y[row], x[row]
         as_far += abs(macro_f1(gold, x, labels) - macro_f1(gold, y, labels)) >= abs(found.value) - 1e-12
     assert found.p == pytest.approx(as_far / 2 ** len(differ), abs=0.02)
-
-
-def test_words() -> None:
-    said = words(Difference("macro_f1", 0.0341, 0.01, 0.058, 0.004), "the model", "TF-IDF")
-    assert said == (
-        "the model is better than TF-IDF: macro_f1 is 0.034 higher "
-        "(95 %\u00a0interval of the difference +0.010 to +0.058, p = 0.0040)."
-    )
-    assert "is worse than" in words(Difference("mcc", -0.2, -0.3, -0.1, 0.001), "a", "b")
-    # The interval leaves out 0, the test does not agree: not shown.
-    assert words(Difference("mcc", 0.2, 0.01, 0.3, 0.06), "a", "b").startswith("No difference is shown")
 
 
 def test_unknown_metric() -> None:

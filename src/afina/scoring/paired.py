@@ -72,28 +72,6 @@ def decision(difference: Difference) -> Decision:
     return "better" if difference.value > 0 else "worse"
 
 
-def words(difference: Difference, a: str, b: str) -> str:
-    """Return the difference between the systems called `a` and `b` as one sentence."""
-    sentence = {
-        "better": _("{a} is better than {b}: {metric} is {size} higher ({interval})."),
-        "worse": _("{a} is worse than {b}: {metric} is {size} lower ({interval})."),
-        "no difference shown": _(
-            "No difference is shown between {a} and {b}: {metric} differs by {value} ({interval})."
-        ),
-    }[decision(difference)]
-    interval = _("95 %\u00a0interval of the difference {low} to {high}, p = {p}").format(
-        low=f"{difference.low:+.3f}", high=f"{difference.high:+.3f}", p=f"{difference.p:.4f}"
-    )
-    return sentence.format(
-        a=a,
-        b=b,
-        metric=difference.metric,
-        size=f"{abs(difference.value):.3f}",
-        value=f"{difference.value:+.3f}",
-        interval=interval,
-    )
-
-
 def _of_shares(metric: str, pairs: Pairs) -> Difference:
     """Compare the shares of rows that were answered rightly; only rows that one side alone has right count."""
     from scipy.stats import binom
