@@ -192,6 +192,7 @@ def test_a_reply_that_the_user_has_said_before_is_found_where_the_assistant_says
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "¿Qué tal?"}]}, SAID[2]]},
         {"messages": [*SAID[1:3], {"role": "user", "content": "y nada más"}]},
         {"prompt": [SAID[1]], "completion": [SAID[2]]},
+        {"prompt": [SAID[1]], "completion": "Bien 😀, ¿y tú?"},
     ],
 )
 def test_the_forms_of_the_field_are_one(row: dict[str, Any]) -> None:
@@ -199,6 +200,17 @@ def test_the_forms_of_the_field_are_one(row: dict[str, Any]) -> None:
     cleaned = task.clean(row)
     assert cleaned == {"messages": SAID[1:3]}
     assert task.reference(cleaned) == "Bien 😀, ¿y tú?"
+
+
+def test_a_turn_of_no_weight_is_read_and_not_learnt(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = [
+        SAID[1],
+        SAID[2] | {"weight": 0},
+        SAID[1],
+        {"role": "assistant", "content": "Mal."} | {"weight": 1},
+    ]
+    cleaned = Chat(messages="messages").clean({"messages": turns})
+    assert cleaned is not None and learnt(tokenizer, cleaned["messages"]).startswith("Mal.")
 
 
 def test_an_input_stands_behind_its_instruction_and_a_system_turn_at_the_head() -> None:

@@ -118,10 +118,25 @@ def test_what_baselines_answer_can_be_read_back(name: str, folder: Path) -> None
     """The runs of a comparison read it from a file."""
     case = toys.case(f"{name}-full", folder)
     learnt, asked = case.cleaned[::2], case.cleaned[1::2]
-    answers = case.task.baselines(learnt, asked, case.tokenizer)
+    answers = case.task.baselines(learnt, asked, case.tokenizer, toys.LENGTH)
     for rival, told in json.loads(json.dumps(answers)).items():
         assert len(told) == len(asked)
         assert case.task.score(told, asked) == case.task.score(answers[rival], asked)
+
+
+@pytest.mark.parametrize(
+    "asked", ["causal_lm windows", "causal_lm truncate", "chat windows", "chat truncate", "seq2seq truncate"]
+)
+def test_counted_trigrams_guess_the_tokens_that_the_model_guesses(asked: str, folder: Path) -> None:
+    """Else their losses, summed over a row, are of two texts."""
+    name, long = asked.split()
+    case = toys.case(f"{name}-full", folder)
+    task, model = case.task.replace(long=long), case.model()
+    for length in (8, 16, 64):
+        encoded = task.encode(case.cleaned, case.tokenizer, length)
+        ours = by_row(model, task, case.tokenizer, encoded, 512, task.glance)
+        told = task.baselines(case.cleaned[::2], case.cleaned, case.tokenizer, length)["ngram"]
+        assert [each["tokens"] for each in told] == [each["tokens"] for each in ours]
 
 
 def test_one_reading_gives_the_glances_and_the_loss_of_two(case: toys.Case) -> None:

@@ -174,7 +174,7 @@ def test_what_copies_of_a_task_learnt_apart_is_scored_as_they_say_it(name: str) 
     assert set(own.labels) == set(common.labels) and own.labels != common.labels
     if name == "multi_label":
         own = own.replace(thresholds=(0.83,) * len(own.labels))
-    answers = [*own.baselines(found[::2], found, None).values()][-1]
+    answers = [*own.baselines(found[::2], found, None, 64).values()][-1]
     if name == "multi_label":  # as probabilities that the usual threshold would read otherwise
         answers = [[0.84 if p else 0.82 for p in answer] for answer in answers]
     again = own.restate(answers, common)
@@ -210,14 +210,14 @@ def test_a_baseline_learns_from_the_rows_that_the_fold_learns_from(
     folded = divided(toy.table(tmp_path / "toy.csv"), 4)
     seen = []
 
-    def spy(_self: Any, train: Sequence[Row], asked: Sequence[Row], _tokenizer: Any) -> dict[str, list[Any]]:
+    def spy(_self: Any, train: Sequence[Row], asked: Sequence[Row], *_model: Any) -> dict[str, list[Any]]:
         seen.append(({row["text"] for row in train}, {row["text"] for row in asked}))
         return {"majority": [[1.0, 0.0]] * len(asked)} | (
             {"odd": [[0.0, 1.0]] * len(asked)} if seen[1:] else {}
         )
 
     monkeypatch.setattr(Classification, "baselines", spy)
-    found = [part.task.baselines(part.splits.train, part.splits.test, None) for part in folded.parts]
+    found = [part.task.baselines(part.splits.train, part.splits.test, None, 64) for part in folded.parts]
     # One that not every fold has cannot be scored on all rows.
     assert list(rivals(folded, found)) == ["majority"]
     assert len(seen) == 4 and all(train.isdisjoint(asked) for train, asked in seen)

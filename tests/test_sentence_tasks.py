@@ -11,6 +11,8 @@ import pytest
 import afina
 import toy
 from afina.core import Row, Table
+from afina.data.columns import guess_pair
+from afina.data.number import number
 from afina.errors import InputError
 from afina.names import find
 from afina.tasks.multi_label import MultiLabel
@@ -149,6 +151,55 @@ def test_numbers_are_read(cell: Any, expected: float | None) -> None:
     assert (found and found["label"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        *[
+            ("3,5", 3.5),
+            ("-0,250", -0.25),
+            ("1.250,5", 1250.5),
+            ("1,250.5", 1250.5),
+            ("1.250.000", 1250000.0),
+        ],
+        *[("1,250,000.25", 1250000.25), ("1.250", 1.25), (" 7 ", 7.0), ("1e-3", 0.001), ("12345,5", 12345.5)],
+        *[("NaN", None), ("<NA>", None), ("", None), (None, None), (float("nan"), None)],
+    ],
+)
+def test_a_number_is_read_however_it_is_written(cell: Any, value: float | None) -> None:
+    assert number(cell) == value
+
+
+@pytest.mark.parametrize("cell", ["1_000", "1.25.5", "1,25,5", "12,34.5", "inf", "many", True, "1,250"])
+def test_what_is_no_one_number_is_said(cell: Any) -> None:
+    with pytest.raises(InputError, match=r"no number|may be"):
+        number(cell)
+
+
+def test_numbers_that_may_be_two_are_no_labels() -> None:
+    rows = [{"text1": f"a b {i}", "text2": f"c d {i}", "valor": f"{i + 1},{i:03d}"} for i in range(40)]
+    task = SentencePair(label="valor").choose_columns(Table(rows, ("text1", "text2", "valor"), "t.csv"))
+    assert task.target == "score"
+    with pytest.raises(InputError, match=r"1\.000 or 1000"):
+        task.clean(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "texts"),
+    [
+        # The dev files of XNLI and MNLI: the annotators' labels are numbered like the texts.
+        ("gold_label sentence1 sentence2 promptID label1 label2 label3", ("sentence1", "sentence2")),
+        ("id text1 text2 score1 score2 label", ("text1", "text2")),
+        ("titular1 titular2 year1 year2 etiqueta", ("titular1", "titular2")),
+        ("label1 label2 pregunta_a pregunta_b etiqueta", ("pregunta_a", "pregunta_b")),
+        ("question answer label", ("question", "answer")),
+    ],
+)
+def test_the_two_texts_of_a_pair_are_texts(columns: str, texts: tuple[str, str]) -> None:
+    names = tuple(columns.split())
+    rows = [{name: f"some words {i}" if name in texts else str(i % 2) for name in names} for i in range(8)]
+    assert guess_pair(Table(rows, names, "t.tsv"), None, None) == texts
+
+
 def test_bounds_hold_every_answer() -> None:
     import torch
 
@@ -265,6 +316,10 @@ BAD: dict[str, tuple[str, Callable[[list[Row]], list[Row]], list[str], list[str]
     "a comma that may be two things": (
         "regression", lambda rows: changed(rows, 2, label="1,250"), [], ["row 2", "1.250 or 1250"],
     ),
+    "a point that may be two things": (
+        "regression", lambda rows: [row | {"label": label} for row, label in zip(rows, ["3,5", "1.250"] * 20, strict=False)],
+        [], ["row 2", "1.250 or 1250", "without the point"],
+    ),
     "constant": ("regression", lambda rows: [row | {"label": 2} for row in rows], [], ["'label' is 2 in every"]),
     "out of bounds": ("regression", lambda rows: rows, ["--bounds", "0,4"], ["4.5 lies outside", "0,4"]),
     "no bounds": ("regression", lambda rows: rows, ["--bounds", "4,0"], ["--bounds is '4,0', but must be two rising numbers"]),
@@ -315,6 +370,9 @@ def test_labels_that_run_together_are_said() -> None:
     rows = [{"label": ["a"]}, {"label": ["b"]}, {"label": ["a, b"]}, {"label": []}]
     assert ["'a, b'" in note and "a;b" in note for note in task.remarks([], rows)] == [True]
     assert task.remarks([], [*rows[:2], {"label": ["a, c"]}, {"label": None}]) == []
+    # Where no label stands alone, parts that come again in others tell.
+    assert len(task.remarks([], [{"label": ["a,b"]}, {"label": ["b,c"]}, {"label": ["a,c"]}])) == 1
+    assert task.remarks([], [{"label": ["Madrid, Spain"]}, {"label": ["Lima, Peru"]}]) == []
 
 
 def test_labels_of_another_kind_in_some_rows_are_said() -> None:

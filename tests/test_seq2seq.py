@@ -242,10 +242,10 @@ def test_a_label_is_a_target_like_any() -> None:
 
 def test_baselines_and_what_they_are_measured_by(tokenizer: PreTrainedTokenizerBase) -> None:
     task, train, asked = Seq2Seq(), ROWS[:40], ROWS[40:]
-    found = task.baselines(train, asked, tokenizer)
+    found = task.baselines(train, asked, tokenizer, 64)
     assert {answer["text"] for answer in found["majority"]} <= {row["target"] for row in train}
     assert [answer["text"] for answer in found["copy"]] == [row["source"] for row in asked]
-    assert [answer["text"] for answer in task.baselines(train, train, tokenizer)["nearest"]] == [
+    assert [answer["text"] for answer in task.baselines(train, train, tokenizer, 64)["nearest"]] == [
         row["target"] for row in train
     ]
     assert list(task.score(found["ngram"], asked).values) == ["loss", "perplexity"]

@@ -339,7 +339,7 @@ def test_the_first_piece_of_each_word_is_shown_as_learnt() -> None:
 def test_baselines_know_the_training_words() -> None:
     rows = cleaned(ANA, {"tokens": ["Lima", "Ana", "Paz"], "tags": ["B-LOC", "O", "B-LOC"]}, ANA)
     task = TokenLabels(kind="entities").learn(rows[:1])
-    found = task.baselines(rows[:1], rows[1:2], tokenizer=None)
+    found = task.baselines(rows[:1], rows[1:2], tokenizer=None, max_length=64)
     assert found["majority"] == [{"tags": [0, 0, 0], "probabilities": [1.0] * 3}]
     assert [task.labels[i] for i in found["most_frequent_tag"][0]["tags"]] == ["B-LOC", "B-PER", "O"]
 

@@ -393,11 +393,11 @@ class Task(Settings, ABC):
 
     @abstractmethod
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the answers of each baseline of the task to `rows`, learnt from `train` alone.
 
-        `tokenizer` is the model's, for a baseline whose figures are in its tokens.
+        `tokenizer` and `max_length` are the model's, for a baseline whose figures are over the tokens that it reads.
         """
 
     def like(self, ours: Sequence[Any], theirs: Sequence[Any]) -> Sequence[Any]:

@@ -31,7 +31,8 @@ def messages(value: Any) -> list[Message] | None:
     """Return the messages of a cell, None where it is blank; InputError where a turn is empty or of nobody.
 
     A cell is a list of objects with role and content (OpenAI) or from and value (ShareGPT), such a list written as
-    JSON, or a list of texts whose speakers alternate, the user first.
+    JSON, or a list of texts whose speakers alternate, the user first. A turn of OpenAI's weight 0 keeps it: it is read
+    and not learnt.
     """
     if value is None or value != value or (isinstance(value, str) and not value.strip()):
         return None
@@ -76,7 +77,9 @@ def _message(turn: Any, number: int) -> Message:
         raise InputError(
             _("Turn {number} of the conversation is empty. Fill it or take it out.").format(number=place)
         )
-    return {"role": role, "content": content.encode("utf-8", "replace").decode()}
+    unlearnt = isinstance(turn, Mapping) and str(turn.get("weight")) in ("0", "0.0")
+    said = {"role": role, "content": content.encode("utf-8", "replace").decode()}
+    return said | ({"weight": "0"} if unlearnt else {})
 
 
 def _content(value: Any) -> str:

@@ -1,6 +1,5 @@
 """Which column holds the text and which the label, by name and, where no name tells, by content."""
 
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 from afina import names
 from afina.core import Table
+from afina.data.number import MISSING, are_numbers
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import flag
@@ -186,8 +186,6 @@ OTHER = frozenset(
         *("age", "edad", "length", "longitud"),
     )
 )
-# How pandas and spreadsheets write that there is nothing.
-MISSING = frozenset(("", "nan", "<na>", "#n/a"))
 MAX_LABELS = 200
 
 
@@ -232,7 +230,8 @@ def guess_pair(
 ) -> tuple[str, str]:
     """Return the columns of the two texts of a pair: those named, else by their names, else by content.
 
-    By content they are the only two columns of texts, in file order. Raises InputError as `guess` does.
+    Of names alike (text1 and text2, label1 and label2 …) those count first that hold texts. By content they are the
+    only two columns of texts, in file order. Raises InputError as `guess` does.
     """
     given = [guess(table, "text", named) for named in (first, second) if named is not None]
     if first is not None and second is not None:
@@ -243,13 +242,16 @@ def guess_pair(
 
     free = [column for column in table.columns if column not in taken]
     by_plain = {plain(column).replace("_", ""): column for column in reversed(free)}
+    in_order = [plain(column).replace("_", "") for column in free]
     alike = [
-        (name, name[:-1] + other) for name in by_plain for end, other in ("12", "ab") if name[-1:] == end
+        (name, name[:-1] + other) for name in in_order for end, other in ("12", "ab") if name[-1:] == end
     ]
-    for pair in (*PAIRS, *alike):
-        if all(name in by_plain for name in pair) and fits(*(by_plain[name] for name in pair)):
-            return by_plain[pair[0]], by_plain[pair[1]]
-    texts = [column for column in free if column in _lengths(table, free) and column not in given]
+    pairs = [(by_plain[a], by_plain[b]) for a, b in (*PAIRS, *alike) if a in by_plain and b in by_plain]
+    pairs = [pair for pair in pairs if fits(*pair)]
+    lengths = _lengths(table, free)
+    if pairs:
+        return next((pair for pair in pairs if set(pair) <= lengths.keys()), pairs[0])
+    texts = [column for column in free if column in lengths and column not in given]
     if len(texts) == 2 - len(given):
         return (first or texts[0]), (second or texts[-1])
     sentence = _("It is not clear which two columns of {source} hold the texts of a pair.")
@@ -264,7 +266,8 @@ def why(column: str, role: Role) -> str:
         return _("by its name")
     if column.isdigit():  # CoNLL's columns have numbers, not names
         return _("the first column") if role == "text" else _("the last column")
-    if role == "text_pair" and plain(column)[-1:] in ("2", "b"):
+    name = plain(column).replace("_", "")
+    if role == "text_pair" and (name[-1:] in ("1", "2", "a", "b") or any(name in pair for pair in PAIRS)):
         return _("by its name")
     if role in ("text", "text_pair", "context", "source"):
         return _("it holds the longest texts")
@@ -320,45 +323,6 @@ def text_of(value: Any) -> str | None:
 
 def _is_none(value: Any) -> bool:
     return value is None or value != value  # NaN alone differs from itself
-
-
-def number(value: Any) -> float | None:
-    """Return a cell as a finite number, None where it is blank (None, NaN, no sign).
-
-    A decimal comma is read where it can be nothing else. Raises InputError for whatever is no number.
-    """
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        return None
-    text = value.strip() if isinstance(value, str) else value
-    if (
-        isinstance(text, str)
-        and re.fullmatch(r"[+-]?\d{1,3},\d{3}", text)
-        and not text.lstrip("+-").startswith("0")
-    ):
-        point, plain_ = text.replace(",", "."), text.replace(",", "")
-        sentence = _(
-            "{value!r} may be {point} or {plain}. Write it with a decimal point, or without the comma."
-        )
-        raise InputError(sentence.format(value=text, point=point, plain=plain_))
-    if isinstance(text, str) and re.fullmatch(r"[+-]?\d+,\d+", text):
-        text = text.replace(",", ".")
-    try:
-        found = float("nan" if isinstance(text, bool) else text)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        sentence = _("{value!r} is no number. Correct it, or leave the cell empty to leave the row out.")
-        raise InputError(sentence.format(value=value))
-    return found
-
-
-def are_numbers(values: Collection[Any]) -> bool:
-    """Whether all values that are there are numbers and one is."""
-    try:
-        found = [number(value) for value in values]
-    except InputError:
-        return False
-    return any(value is not None for value in found)
 
 
 def _by_name(columns: Sequence[str], role: Role) -> str | None:

@@ -169,14 +169,21 @@ class Decoder(Written):
         return [text.strip() for text in tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)]
 
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the losses of counted trigrams over the same tokens."""
         from afina.scoring.ngram import Trigram
 
-        counted = Trigram([self.tokens(row, tokenizer) for row in train], len(tokenizer))
-        losses = [counted.loss(*self.tokens(row, tokenizer)) for row in rows]
+        known, asked = ([self._guessed(row, tokenizer, max_length) for row in part] for part in (train, rows))
+        counted = Trigram(known, len(tokenizer))
+        losses = [counted.loss(*each) for each in asked]
         return {"ngram": [{"loss": loss, "tokens": tokens, "text": None} for loss, tokens in losses]}
+
+    def _guessed(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> Tokens:
+        """Return the tokens of a row that its windows hold, and which of them are guessed there: never the first."""
+        ids, learnt = self.tokens(row, tokenizer)
+        read = most if self.long == "truncate" else len(ids)
+        return ids[:read], [False, *learnt[1:read]][: len(ids)]
 
     def _windows(self, ids: list[int], learnt: list[bool], most: int) -> list[tuple[list[int], list[int]]]:
         """Cut a text into windows of at most `most` tokens; of those that two share, the later one guesses none."""

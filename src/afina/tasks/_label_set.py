@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100.0
 HALF = 0.5
-FLAGS = {0: False, 1: True, "0": False, "1": True, "false": False, "true": True}
+FLAGS: dict[float | str, bool] = {0: False, 1: True, "false": False, "true": True}
+FLAGS |= {"0": False, "1": True, "0.0": False, "1.0": True}  # with decimals where a cell was blank once
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,11 @@ def kinds(cell: Any) -> set[str]:
 
 
 def run_together(labels: Collection[str]) -> list[str]:
-    """Return the labels that are others of them with a comma or a bar between."""
+    """Return the labels that are others of them with a comma or a bar between, or of the same parts as others."""
     parts = {label: [part.strip() for part in re.split(r"[,|]", label)] for label in labels}
-    return sorted(label for label, found in parts.items() if len(found) > 1 and {*found} <= {*labels})
+    several = Counter(part for found in parts.values() if len(found) > 1 for part in {*found})
+    known = {*labels, *(part for part, times in several.items() if times > 1)}
+    return sorted(label for label, found in parts.items() if len(found) > 1 and known.issuperset(found))
 
 
 def _kind(value: Any) -> str:

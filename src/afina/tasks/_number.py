@@ -79,7 +79,7 @@ class Number(Form):
         )
 
     def read(self, cell: Any) -> float | None:
-        from afina.data.columns import number
+        from afina.data.number import number
 
         found, ends = number(cell), self.ends()
         if found is not None and ends and not ends[0] <= found <= ends[1]:

@@ -135,6 +135,7 @@ class Sentence(Task):
 
     def choose_columns(self, table: Table) -> Any:
         from afina.data.columns import guess
+        from afina.data.number import check_signs
 
         task = self.choose_inputs(table)
         texts = [getattr(task, role) for role in self.inputs]
@@ -152,6 +153,8 @@ class Sentence(Task):
                     "and --text-pair."
                 ).format(column=texts[0])
             )
+        if self.form.role == "number":
+            check_signs([row[label] for row in table.rows], table.source)
         return task.replace(label=label)
 
     def choose_inputs(self, table: Table) -> Any:
@@ -277,7 +280,7 @@ class Sentence(Task):
         return self.form.watch(answers, golds(rows))
 
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the answers of one who reads no text, and of TF-IDF with a linear model."""
         from afina.scoring.features import of_pairs, of_texts

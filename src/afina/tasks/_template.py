@@ -129,7 +129,7 @@ def spoken(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Spoke
     messages = _quoted(_control(tokenizer), messages)
     text, learnt, sign = render(tokenizer, messages), [], end_sign(tokenizer)
     for i, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or message.get("weight") == "0":
             continue
         content = message["content"].strip()
         before, whole = prompt(tokenizer, messages[:i]), render(tokenizer, messages[: i + 1])

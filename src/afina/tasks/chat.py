@@ -193,11 +193,10 @@ class Chat(Decoder):
         if isinstance(turns := row.get(self.prompt or "prompt", row.get("prompt")), list):
             # TRL's conversational form: both sides are lists of messages.
             replied = row.get(completion) if completion else None
-            return [
-                *before,
-                *(messages(turns) or []),
-                *(messages(replied) or [] if isinstance(replied, list) else []),
-            ]
+            if not isinstance(replied, list):
+                reply = (text_of(replied) or "").strip()
+                replied = [{"role": "assistant", "content": reply}] if reply else []
+            return [*before, *(messages(turns) or []), *(messages(replied) or [])]
         asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
         beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
         reply = (text_of(row.get(completion)) or "").strip() if completion else ""

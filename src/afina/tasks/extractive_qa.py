@@ -214,7 +214,7 @@ class ExtractiveQa(Questions):
         return "f1", sum(found) / len(found)
 
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the answers of the sliding window and, where questions may have none, of never answering."""
         from functools import partial

@@ -59,13 +59,15 @@ class SentencePair(Sentence):
         )
 
     def choose_columns(self, table: Table) -> SentencePair:
-        from afina.data.columns import are_numbers
+        from afina.data.number import are_numbers, check_signs
 
         task: SentencePair = super().choose_columns(table)
         if task.target is None:
             values = [row[task.label or "label"] for row in table.rows]
             many = len({str(value) for value in values}) > MOST_LABELS
             task = task.replace(target="score" if many and are_numbers(values) else "label")
+            if task.target == "score":
+                check_signs(values, table.source)
         if task.target == "score" and (self.positive is not None or self.class_weight != "none"):
             sentence = _(
                 "--positive and --class-weight are for labels, but column '{column}' is learnt as a number."

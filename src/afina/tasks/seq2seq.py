@@ -197,14 +197,17 @@ class Seq2Seq(Written):
         return {"source": row["source"]}
 
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the losses of counted trigrams, and the texts of who copies, repeats or looks up; these have no loss."""
         from afina.scoring.baselines import nearest
         from afina.scoring.ngram import Trigram
 
         end = _end(tokenizer)
-        known, asked = ([_ended(tokenizer, row["target"], end) for row in part] for part in (train, rows))
+        known, asked = (
+            [_cut(_ended(tokenizer, row["target"], end), max_length, [end]) for row in part]
+            for part in (train, rows)
+        )
         counted = Trigram([(ids, [True] * len(ids)) for ids in known], len(tokenizer))
         losses = [counted.loss(ids, [True] * len(ids)) for ids in asked]
         usual = Counter(row["target"] for row in train).most_common(1)[0][0]

@@ -200,7 +200,7 @@ class TokenLabels(TagSet):
         return "accuracy", sum(a == b for a, b in pairs) / max(len(pairs), 1)
 
     def baselines(
-        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase
+        self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the answers of the most frequent tag, and of the most frequent tag of each word, known from training."""
         place = {label: i for i, label in enumerate(self.labels)}

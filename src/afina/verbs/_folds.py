@@ -79,7 +79,8 @@ def pool(run: Path, folded: Folded) -> dict[str, Any]:
         )
     ours = restated(folded, tasks, answers)
     told = [
-        part.task.baselines(part.splits.train, part.splits.test, bundle.tokenizer) for part in folded.parts
+        part.task.baselines(part.splits.train, part.splits.test, bundle.tokenizer, bundle.max_length)
+        for part in folded.parts
     ]
     found = compare(folded.task, {FOLDS: folded.rows}, ours, rivals(folded, told))
     write_predictions(run / "predictions.csv", folded.in_order(lines))

@@ -107,8 +107,8 @@ class InContext:
         self.task = task
         self.tokenizer, self.model = load_tokenizer(folder), load(folder, "AutoModelForCausalLM")
         shown = demonstrations(train, task.labels, k, seed)
-        most = longest(self.model.config, self.tokenizer)
-        self.prompts = Prompts(task.inputs, task.labels, shown, self.tokenizer, most)
+        self.max_length = longest(self.model.config, self.tokenizer)
+        self.prompts = Prompts(task.inputs, task.labels, shown, self.tokenizer, self.max_length)
         self.notes: list[str] = []
         fits = [self.prompts.fitting(row) for row in rows]
         if min(fits, default=len(shown)) < len(shown):

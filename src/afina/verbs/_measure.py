@@ -29,7 +29,7 @@ def measure(bundle: "Bundle", splits: Splits, run: Path, rivals: Path | None = N
     if rivals and rivals.is_file():
         told = json.loads(rivals.read_text(encoding="utf-8"))
     else:
-        told = bundle.task.baselines(splits.train, rows, bundle.tokenizer) if rows else {}
+        told = bundle.task.baselines(splits.train, rows, bundle.tokenizer, bundle.max_length) if rows else {}
     found = compare(bundle.task, parts, ours, told)
     if parts:
         last = len(parts[[*parts][-1]])

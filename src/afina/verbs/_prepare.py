@@ -210,19 +210,21 @@ def _rules(task: Task, group_by: str | None) -> dict[str, Any]:
 
 def guessed(asked: Task, task: Task) -> list[str]:
     """Say which columns of `task` were guessed: those that nobody `asked` for."""
+    chosen = task.columns()
     return [
-        taken(column, role)
-        for role, (column, *more) in task.columns().items()
+        taken(column, role, pair="text_pair" in chosen)
+        for role, (column, *more) in chosen.items()
         if not more and getattr(asked, role) is None
     ]
 
 
-def taken(column: str, role: str) -> str:
-    """Say which column was guessed for a role, and why."""
+def taken(column: str, role: str, *, pair: bool) -> str:
+    """Say which column was guessed for a role, and why; the two texts of a `pair` are looked for alike."""
     from afina.data.columns import NAMES, why
 
+    like = "text_pair" if pair and role == "text" else role
     return _("Column '{column}' is taken as the {role}: {why}.").format(
-        column=column, role=_(NAMES[role]), why=why(column, role)
+        column=column, role=_(NAMES[role]), why=why(column, like)
     )
 
 

@@ -340,24 +340,30 @@ def _share_rivals(chosen: Chosen, scored: Scored, runs: Path) -> dict[str, list[
         chain = name in chosen.chains
         if chain and first:
             continue
-        found = _rivals(source, scored)
+        found = _rivals(source, scored, chosen.alike.get("max_length"))
         first = first or found
         for fold, told in enumerate(() if chain else found or ()):
             folder.write_json(runs / rivals_of(name, fold), told)
     return scored.rivals(first) if first else {}
 
 
-def _rivals(source: Path, scored: Scored) -> list[dict[str, list[Any]]] | None:
+def _rivals(source: Path, scored: Scored, max_length: int | None) -> list[dict[str, list[Any]]] | None:
     """Return, a fold, what each baseline answers to its validation and test rows in the tokens of one model.
 
     None where the model cannot be loaded, or cannot read such rows: its runs say why.
     """
-    from afina.models.load import load_tokenizer
+    from afina.models.load import load_config, load_tokenizer, longest
 
     try:
         tokenizer = load_tokenizer(source)
+        most = longest(load_config(source, scored.task.config()), tokenizer)
         return [
-            part.task.baselines(part.splits.train, [*part.splits.validation, *part.splits.test], tokenizer)
+            part.task.baselines(
+                part.splits.train,
+                [*part.splits.validation, *part.splits.test],
+                tokenizer,
+                min(max_length or most, most),
+            )
             for part in scored.parts
         ]
     except InputError:

@@ -106,7 +106,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     answers = bundle.answers(rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
-    rivals = bundle.task.baselines(train, rows, bundle.tokenizer) if train else {}
+    rivals = bundle.task.baselines(train, rows, bundle.tokenizer, bundle.max_length) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
     if unseen := found["details"]["test"].get("unseen"):
         notes.append(
@@ -152,7 +152,8 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
     notes += decoder.notes + _seen(task, train, rows)
     answers = decoder.answers(rows)
     seconds = time.perf_counter() - began
-    found = compare(task, {"test": rows}, answers, task.baselines(train, rows, decoder.tokenizer))
+    rivals = task.baselines(train, rows, decoder.tokenizer, decoder.max_length)
+    found = compare(task, {"test": rows}, answers, rivals)
     of = {"run": None, "model": model, "task": own.task, "method": "few_shot", "trained_weights": 0}
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
 

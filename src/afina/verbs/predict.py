@@ -99,7 +99,11 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
         known = {role: own_columns.get(role, trained.get(role)) for role in task.inputs}
         task = task.replace(**known).choose_inputs(table)
         columns = {role: column for role in task.inputs if (column := getattr(task, role))}
-        notes += [taken(column, role) for role, column in columns.items() if known[role] is None]
+        notes += [
+            taken(column, role, pair="text_pair" in columns)
+            for role, column in columns.items()
+            if known[role] is None
+        ]
         asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
     for note in notes:
         say(note, common.quiet)
