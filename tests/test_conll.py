@@ -33,6 +33,33 @@ def test_a_word_a_line(text: str, name: str, tmp_path: Path) -> None:
     assert rows(tmp_path, text, name) == PLAIN
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# id 00000001-aa\tdomain=en\nmadrid _ _ B-LOC\n\n# id 2\tdomain=en\nen _ _ O\n", [["madrid"], ["en"]]),
+        ("# sent_id = 3\nMadrid NP I-NP B-LOC\n# NN I-NP O\n", [["Madrid", "#"]]),
+        ("# sent_id = 3\nMadrid NP Madrid 7\n", [["Madrid"]]),
+        ("# id\tdomain=en\n#\tO\nLima\tB-LOC\n\n#Lima\tB-GPE\n", [["#", "Lima"], ["#Lima"]]),
+        ("#lima NP #lima\n# SYM #\nvive V vivir\n", [["#lima", "#", "vive"]]),
+        ("# O\n\n# B-LOC\n", [["#"], ["#"]]),
+    ],
+)  # fmt: skip
+def test_a_comment_as_wide_as_a_word_is_a_comment(text: str, words: list[list[str]], tmp_path: Path) -> None:
+    assert [row["1"] for row in rows(tmp_path, text)] == words
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART-", "-DOCSTART- -X- O", "-DOCSTART-\tO"])
+def test_words_say_what_parts_them_and_not_the_mark_above(mark: str, tmp_path: Path) -> None:
+    found = rows(tmp_path, f"{mark}\n\nNew York\tB-LOC\nduerme\tO\n\n{mark}\n\nLima\tB-LOC\n")
+    assert [row["1"] for row in found] == [["New York", "duerme"], ["Lima"]]
+
+
+@pytest.mark.parametrize("name", ["data.conll", "data.txt"])
+def test_lines_may_end_as_old_macs_end_them(name: str, tmp_path: Path) -> None:
+    assert rows(tmp_path, "Ana NP B-PER\rvive V O\r\r# X O\rLima NP B-LOC\r", name) == PLAIN
+    assert rows(tmp_path, "Ana NP B-PER\r\r\nvive V O\r\r\n\n# X O\nLima NP B-LOC\n", name) == PLAIN
+
+
 def test_a_table_with_tags_of_other_words_stays_a_table(tmp_path: Path) -> None:
     assert rows(tmp_path, "text\tlabel\nhola O\tA\nadiós B\tO\n", "data.tsv")[0] == {
         "text": "hola O",
@@ -76,7 +103,7 @@ UNIVERSAL = "\n".join(
 
 @pytest.mark.parametrize("name", ["data.conllu", "data.conll", "data.txt"])
 def test_universal_dependencies_by_surface_word(name: str, tmp_path: Path) -> None:
-    for text in (UNIVERSAL, UNIVERSAL.replace("# text", "# other"), UNIVERSAL.replace("\n", "\r\n")):
+    for text in (UNIVERSAL, UNIVERSAL.replace("# text", "# other"), UNIVERSAL.replace("\n", "\r\n"), UNIVERSAL.replace("\n", "\r")):  # fmt: skip
         (row,) = rows(tmp_path, text, name)
         assert row["text"] == "Sale del bar, dámelo."
         assert row["form"] == ["Sale", "del", "bar", ",", "dámelo", "."]

@@ -163,7 +163,8 @@ BROKEN = {
     "qas": (["paragraph 1 of article 1", "'qas'"], lambda data: data[0]["paragraphs"][0].pop("qas")),
     "paragraphs": (["article 2", "'paragraphs'"], lambda data: data[1].pop("paragraphs")),
     "question": (["question 1", "(x1)", "'question'"], lambda data: data[0]["paragraphs"][0]["qas"][0].pop("question")),
-    "answers": (["(x1)", "'answers'"], lambda data: data[0]["paragraphs"][0]["qas"][0].pop("answers")),
+    "answers": (["(x1)", "'answers'", "a list"], lambda data: data[0]["paragraphs"][0]["qas"][0].update(answers="sí")),
+    "null": (["(x1)", "'answers'", "a list"], lambda data: data[0]["paragraphs"][0]["qas"][0].update(answers=None)),
     "start": (["(x1)", "'answer_start'", "missing"], lambda data: data[0]["paragraphs"][0]["qas"][0]["answers"][0].pop("answer_start")),
     "kind": (["'answer_start'", "whole number"], lambda data: data[0]["paragraphs"][0]["qas"][0]["answers"][0].update(answer_start="3")),
     "list": (["'qas'", "a list"], lambda data: data[0]["paragraphs"][0].update(qas={})),
@@ -186,6 +187,26 @@ def test_a_broken_squad_file_is_said_with_the_place(case: str, tmp_path: Path) -
         read(written(tmp_path / "broken.json", {"version": "1.1", "data": data}))
     for part in (*parts, "broken.json"):
         assert part in str(raised.value)
+
+
+def test_questions_of_squad_without_answers_are_asked_but_not_learnt(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = squad(ExtractiveQa.toy())
+    asked = [
+        question for article in data["data"] for each in article["paragraphs"] for question in each["qas"]
+    ]
+    asked[0].pop("answers")
+    prepared = prepare(ExtractiveQa(), str(written(tmp_path / "some.json", data)), None, None, seed=0)
+    assert any("answers, left out: 1." in note for note in prepared.notes)
+    for question in asked[1:]:
+        question.pop("answers")
+    file = written(tmp_path / "asked.json", data)
+    assert read(file).rows[0]["answers"] is None
+    told = toy.command(capfd)("predict", run, file, "--output", tmp_path / "told.csv", "--json").json
+    assert len(told) == len(read(tmp_path / "told.csv").rows) == len(asked)
+    with pytest.raises(InputError, match=f"left out: {len(asked)}"):
+        prepare(ExtractiveQa(), str(file), None, None, seed=0)
 
 
 def test_a_missing_column_is_said(tmp_path: Path) -> None:
@@ -322,6 +343,16 @@ def test_a_long_question_is_cut_and_said(bundle: Bundle) -> None:
     assert max(len(window.ids) for window in encoded["windows"]) <= 48
     (answer,) = by_row(bundle.model, bundle.task, bundle.tokenizer, [encoded], 1000, bundle.task.answer)
     assert answer["spans"]
+
+
+@pytest.mark.parametrize("context", ["", "\u200b", "\u200b\u200b casa"])
+def test_a_context_of_few_signs_or_none_is_answered_beside_a_long_question(
+    bundle: Bundle, context: str
+) -> None:
+    asked = {"question": "¿dónde? " * 300, "context": context}
+    first, second = bundle.predict([asked, {"question": "¿Dónde?", "context": "En casa."}])
+    assert first["prediction"] in ("", *context.split()) and second["n_best"]
+    assert first["prediction"] == "" or "casa" in context
 
 
 def test_every_span_is_the_text_at_its_place(bundle: Bundle) -> None:
@@ -547,3 +578,37 @@ def test_an_answer_in_brackets_that_stands_at_its_place_is_a_text(text: str, sta
 def test_a_place_before_the_beginning_is_no_place() -> None:
     with pytest.raises(InputError, match="answer_start is -5"):
         read_answers("a", -5, "a b a")
+
+
+BOTH = [{"text": "O'Neill", "answer_start": 0}, {"text": 'a "b" \'c', "answer_start": 11}]
+BESIDE = "O'Neill de a \"b\" 'c y array(['x'])."
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("""{'text': ["O'Neill"], 'answer_start': [0]}""", BOTH[:1]),
+        ("""{'text': array(["O'Neill"], dtype=object), 'answer_start': array([0])}""", BOTH[:1]),
+        ("""{'text': array(["O'Neill", 'a "b" \\'c'],\n      dtype=object), 'answer_start': array([ 0, 11], dtype=int32)}""", BOTH),
+        ("""{'text': array(["O'Neill", 'a "b" \\'c'], dtype='<U90'), 'answer_start': array([ 0, 11])}""", BOTH),
+        ("{'text': array([], dtype=object), 'answer_start': array([], dtype=int32)}", []),
+        ("{'text': [], 'answer_start': []}", []),
+        ("""[{'text': "O'Neill", 'answer_start': np.int64(0)}\n {'text': 'a "b" \\'c', 'answer_start': 11}]""", BOTH),
+        ("""["O'Neill" 'a "b" \\'c']""", BOTH),
+        ("""{'text': ["array(['x'])"], 'answer_start': [22]}""", [{"text": "array(['x'])", "answer_start": 22}]),
+    ],
+)  # fmt: skip
+def test_answers_are_read_as_pandas_and_numpy_write_them(cell: str, expected: list[Row]) -> None:
+    assert read_answers(cell, None, BESIDE) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{'text': [f(1)]}", "[-" + "[" * 300 + "]", "{x}", "['a']", "{'text': array(['a'])}", "[...]"]
+)
+def test_a_text_that_looks_like_a_list_stays_the_text_at_its_place(text: str) -> None:
+    assert read_answers(text, 4, f"see {text} here") == [{"text": text, "answer_start": 4}]
+
+
+@pytest.mark.parametrize("text", ["{'text': [f(1)]}", "[-" + "[" * 300 + "]", "{x}", "[" * 9000 + "]"])
+def test_a_text_that_no_program_wrote_as_a_list_needs_no_place(text: str) -> None:
+    assert read_answers(text, None, f"see {text} here") == [{"text": text, "answer_start": 4}]

@@ -115,6 +115,7 @@ def test_labels_come_as_lists_texts_or_columns() -> None:
         '["a;b", "c"]': ["a;b", "c"],
         "['b', 'a']": ["a", "b"],  # as pandas writes a list
         "['b' 'a']": ["a", "b"],  # and an array
+        """['b" "c' "a"]""": ["a", 'b" "c'],
         "[{[1]: 2}]": ["[{[1]: 2}]"],
         "[otro": ["[otro"],
         "uno": ["uno"],

@@ -22,7 +22,7 @@ Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
 
 def is_conll(text: str) -> bool:
     """Return whether all lines have as many cells and end with a tag (O, B-…, I-…), or are those of CoNLL-U."""
-    lines = [line for line in islice(text.split("\n"), LOOKED_AT) if line.strip() and line[0] != "#"][:-1]
+    lines = [line for line in islice(_lines(text), LOOKED_AT) if line.strip() and line[0] != "#"][:-1]
     cells = [line.split() for line in lines if not line.startswith(MARK)]
     if not cells:
         return False
@@ -40,8 +40,10 @@ def parse(text: str, source: str, notes: list[str]) -> Table:
     the parts' tags joined by `+`. Lines with -DOCSTART- and comments are left out. InputError with the line where
     the number of cells changes or a cell is empty.
     """
-    lines = text.replace("\r\n", "\n").split("\n")
-    first = next((line for line in lines if line.strip() and line[0] != "#"), "")
+    lines = _lines(text)
+    first = next(
+        (line for line in lines if line.strip() and line[0] != "#" and not line.startswith(MARK)), ""
+    )
     universal = (
         source.lower().removesuffix(".gz").removesuffix(".xz").removesuffix(".bz2").endswith(".conllu")
     )
@@ -50,6 +52,15 @@ def parse(text: str, source: str, notes: list[str]) -> Table:
     sentences = list(_plain(lines, first, source))
     found = records.table([_columns(words) for _line, words in sentences], source, notes)
     return replace(found, lines=tuple(line for line, _words in sentences))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text; where most end with a lone carriage return, all of those end one."""
+    if "\r" in text:
+        text = re.sub(r"\r+\n", "\n", text)
+        if text.count("\r") >= text.count("\n"):
+            text = text.replace("\r", "\n")
+    return text.split("\n")
 
 
 def _all_tags(tags: set[str]) -> bool:
@@ -65,12 +76,14 @@ def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[tuple[int,
     """Yield each sentence's first line and the cells of all its lines, which follow each other without a gap."""
     separator = re.compile(r"\t" if "\t" in first else r"[ \t]+")
     cells = [[cell.strip(" ") for cell in separator.split(line.rstrip())] for line in lines]
-    width = Counter(len(found) for found in cells if found != [""]).most_common(1)[0][0]
+    marks = [found[0].split(" ")[0] == MARK for found in cells]
+    width, tags = _usual(
+        [found for found, mark in zip(cells, marks, strict=True) if found != [""] and not mark]
+    )
     sentence: list[list[str]] = []
-    for number, found in enumerate(cells, 1):
+    for number, (found, mark) in enumerate(zip(cells, marks, strict=True), 1):
         # A comment stands before a sentence; within one, # may be a word.
-        comment = not sentence and found[0].startswith("#") and len(found) != width
-        if found == [""] or found[0] == MARK or comment:
+        if found == [""] or mark or (not sentence and _is_comment(found, width, tags)):
             if sentence:
                 yield number - len(sentence), sentence
             sentence = []
@@ -89,6 +102,23 @@ def _plain(lines: Sequence[str], first: str, source: str) -> Iterator[tuple[int,
         sentence.append(found)
     if sentence:
         yield len(cells) + 1 - len(sentence), sentence
+
+
+def _usual(lines: Sequence[list[str]]) -> tuple[int, set[str]]:
+    """Return how many cells most lines have, and the last cells of these; lines with # count where there are no others."""
+    words = [cells for cells in lines if not cells[0].startswith("#")] or lines
+    width = Counter(map(len, words)).most_common(1)[0][0] if words else 0
+    return width, {cells[-1] for cells in words if len(cells) == width}
+
+
+def _is_comment(cells: list[str], width: int, tags: set[str]) -> bool:
+    """Return whether a line above a sentence begins with # and is no word: it has no tag where words have theirs."""
+    if not cells[0].startswith("#") or len(cells) != width:
+        return cells[0].startswith("#")
+    if cells[-1] in tags or TAG.fullmatch(cells[-1]):
+        return False
+    # A last column that is no tag may hold anything (a lemma): there only `name = value` is surely no word.
+    return _all_tags(tags) or any("=" in cell for cell in cells)
 
 
 def _columns(sentence: list[list[str]]) -> Row:

@@ -15,8 +15,8 @@ def is_squad(rows: list[Row]) -> bool:
 def flat(articles: list[Row], source: str) -> list[Row]:
     """Return a row a question: id, title, context, question, answers as the Hub writes them, is_impossible.
 
-    Texts stay as they are, since offsets count every character of them. InputError, with the place, where a
-    field is missing or of another kind.
+    Without the field `answers` these are None: the question is only asked. Texts stay as they are, since offsets
+    count every character of them. InputError, with the place, where a field is missing or of another kind.
     """
     rows: list[Row] = []
     for number, article in enumerate(articles, 1):
@@ -39,14 +39,15 @@ def flat(articles: list[Row], source: str) -> list[Row]:
 def _asked(asked: Any, where: str) -> Row:
     question = _field(asked, "question", str, where)
     impossible = bool(asked.get("is_impossible"))
+    row: Row = {"question": question, "answers": None, "is_impossible": impossible}
+    if not impossible and "answers" not in asked:
+        return row
     answers = [] if impossible else _field(asked, "answers", list, where)
-    return {
-        "question": question,
+    return row | {
         "answers": {
             "text": [_field(answer, "text", str, where) for answer in answers],
             "answer_start": [_field(answer, "answer_start", int, where) for answer in answers],
-        },
-        "is_impossible": impossible,
+        }
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from afina.data.cells import structure
 from afina.errors import InputError
 from afina.messages import _
 
@@ -17,9 +17,9 @@ def read(answers: Any, start: Any, context: str) -> list[Answer] | None:
     """Return the answers of a row, none where it has none, None where nobody has said.
 
     `answers` is a text with its place `start` (a place may be missing where the text stands but once), a list of
-    texts or of objects, the Hub's object of two lists, or JSON of these. Answers without text and place, which
-    annotators left blank, do not count, as in SQuAD's script. InputError where one does not stand where it is
-    said to, with where it does.
+    texts or of objects, the Hub's object of two lists, or these as JSON or pandas writes them. Answers without
+    text and place, which annotators left blank, do not count, as in SQuAD's script. InputError where one does not
+    stand where it is said to, with where it does.
     """
     if not (isinstance(answers, str) and _stands(answers, start, context)):
         answers = _parsed(answers)
@@ -53,13 +53,10 @@ def _stands(text: str, start: Any, context: str) -> bool:
 def _parsed(answers: Any) -> Any:
     if not isinstance(answers, str):
         return answers
-    text = answers.strip()
-    if text[:1] + text[-1:] in ("[]", "{}"):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            return answers  # a text that happens to stand in brackets
-    return answers if text else ""
+    found = structure(answers)
+    if found is not None:
+        return found
+    return answers if answers.strip() else ""
 
 
 def _checked(answer: Any, context: str) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections import Counter
@@ -205,19 +204,13 @@ def _kind(value: Any) -> str:
 
 
 def _listed(cell: str) -> Any:
-    """Return the labels of `a;b`, of a JSON list, or of one as Python (and so pandas) writes it; None for a blank."""
+    """Return the labels of `a;b`, or of a list as JSON, Python or pandas writes it; None for a blank."""
+    from afina.data.cells import structure
+
     if not cell.strip():
         return None
-    if cell.lstrip()[0] == "[":
-        apart = re.sub(r"(['\"])\s+(?=['\"])", r"\1, ", cell.strip())  # an array of NumPy has no commas
-        for read, written in ((json.loads, cell), (ast.literal_eval, apart)):
-            try:
-                found = read(written)
-            except (ValueError, SyntaxError, TypeError):
-                continue
-            if isinstance(found, list):
-                return found
-    return cell.split(";")
+    found = structure(cell)
+    return found if isinstance(found, list) else cell.split(";")
 
 
 def _of_flags(cells: Mapping[str, Any]) -> list[str] | None:

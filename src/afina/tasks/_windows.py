@@ -108,7 +108,7 @@ def _read(
     kept = min(len(beside), max(room // 2, room - len(sliding)))
     frame = np.setdiff1d(np.arange(len(ids)), np.concatenate([sliding, beside[kept:]]))
     room -= kept
-    step = room - min(doc_stride, room // 2)
+    step = max(1, room - min(doc_stride, room // 2))  # beside an empty text a long one takes all the room
     windows = []
     for begin in range(0, max(1, len(sliding) - room + step), step):
         mine = np.sort(np.concatenate([frame, sliding[begin : begin + room]]))
