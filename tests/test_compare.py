@@ -227,7 +227,19 @@ def test_a_run_that_fails_is_a_line_that_says_so(afina_: Command) -> None:
 
 
 def test_no_run_begins_after_the_budget(afina_: Command) -> None:
-    said = afina_("compare", "toy.csv", *FLAGS, "--budget", "0s", "--output-dir", "none", "--lang", "es")
+    said = afina_(
+        "compare",
+        "toy.csv",
+        *FLAGS,
+        "--budget",
+        "0s",
+        "--max-length",
+        "32",
+        "--output-dir",
+        "none",
+        "--lang",
+        "es",
+    )
     assert said.code == 0, said.err
     assert [line["error"] is None for line in said.json["rows"]] == [False, False, True, True]
 

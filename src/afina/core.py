@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -277,6 +277,10 @@ class Task(Settings, ABC):
         """Return what the rows that a drawn split must not part have in common: by default only copies."""
         return self.key(row)
 
+    def cluster(self, row: Row) -> Hashable | None:
+        """Return what rows that are alike beyond chance have in common (their context), None where each stands alone."""
+        return None
+
     @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return one encoded row a row, with `input_ids` (a list of ints) and, where known, the gold answer.
@@ -386,6 +390,10 @@ class Task(Settings, ABC):
         """Return the main metric and its value alone, of glances: what training is watched and stopped by."""
         name, score = next(iter(self.score(answers, rows).values.items()))
         return name, score.value
+
+    def main(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
+        """Return the main metric and its value as `score` gives it, alone: over all labels, also those without a row."""
+        return self.watch(answers, rows)
 
     def calibration(self, answers: Sequence[Any], rows: Sequence[Row]) -> float | None:
         """Return the calibration error of the answers against the rows' gold, None where they are no probabilities."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import combinations, count
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from afina.core import Difference, Row
+from afina.scoring.intervals import Z
 
 GROUPS = 100  # of rows that are left out together: enough for a variance, few enough for a slow metric
-FEWEST = 30  # rows that a variance can be taken from
 SEED = 1969
 RANGES = {"spearman": (-1.0, 1.0), "loss": (0.0, math.inf)}  # of main metrics; that of all others is 0 to 1
 
@@ -20,10 +20,15 @@ Watch = Callable[[Sequence[Any], Sequence[Row]], tuple[str, float]]
 
 
 class System(NamedTuple):
-    """A system's metric with each seed, and its pseudo-values [groups]: what each group of rows says of the mean."""
+    """A system's metric with each seed, and its pseudo-values [groups]: what each group of `rows` says of the mean.
+
+    One that is not `trained` would be the same with another seed: a baseline.
+    """
 
     values: np.ndarray
     pseudo: np.ndarray
+    rows: int
+    trained: bool = True
 
     @property
     def mean(self) -> float:
@@ -38,11 +43,22 @@ class Pair(NamedTuple):
     difference: Difference
 
 
-def system(watches: Sequence[Watch], answers: Sequence[Sequence[Any]], rows: Sequence[Row]) -> System:
-    """Return the metric of the answers [seeds, rows], one watch a seed, and its grouped jackknife (Shao & Tu 1995, chapter 2)."""
-    groups = min(GROUPS, len(rows))
-    group = np.random.default_rng(SEED).permutation(len(rows)) % groups
-    left = [np.flatnonzero(group != each).tolist() for each in range(groups)]
+def system(
+    watches: Sequence[Watch],
+    answers: Sequence[Sequence[Any]],
+    rows: Sequence[Row],
+    clusters: Sequence[Hashable | None] = (),
+    *,
+    trained: bool = True,
+) -> System:
+    """Return the metric of the answers [seeds, rows], one watch a seed, and its grouped jackknife (Shao & Tu 1995, chapter 2).
+
+    Rows of one of the `clusters` [rows] are left out together, for many that are alike tell less than as many
+    independent ones; a row of None stands alone.
+    """
+    group = _dealt(clusters or [None] * len(rows))
+    groups = int(group.max()) + 1
+    left = [np.flatnonzero(group != each).tolist() for each in range(groups if groups > 1 else 0)]
     values = np.array([watch(each, rows)[1] for watch, each in zip(watches, answers, strict=True)])
     without = np.array(
         [
@@ -55,15 +71,25 @@ def system(watches: Sequence[Watch], answers: Sequence[Sequence[Any]], rows: Seq
             for kept in left
         ]
     )
-    return System(values, groups * values.mean() - (groups - 1) * without)
+    return System(values, groups * values.mean() - (groups - 1) * without, len(rows), trained)
+
+
+def _dealt(clusters: Sequence[Hashable | None]) -> np.ndarray:
+    """Return the group of each row: whole clusters are dealt to at most 100, as many to each."""
+    places: dict[Hashable, int] = {}
+    alone = count()
+    keys = [("row", next(alone)) if each is None else ("cluster", each) for each in clusters]
+    of_row = [places.setdefault(key, len(places)) for key in keys]
+    return (np.random.default_rng(SEED).permutation(len(places)) % min(GROUPS, len(places)))[of_row]
 
 
 def compare(systems: Mapping[str, System], metric: str, direction: int = 1) -> list[Pair]:
     """Return every pair of systems; `direction` is -1 where less of the metric is better.
 
-    The variance of a difference is that over rows (paired) and that over seeds, the latter pooled over all systems
-    with several seeds, for three alone say little. Its degrees of freedom are Satterthwaite's (1946), p-values
-    are Holm's (1979). With one seed a difference is one between these two trained models, not between methods.
+    The variance of a difference is that over rows (paired), with one row more in favour of either side, and that
+    over seeds, the latter pooled over all systems with several seeds, for three alone say little. Its degrees of
+    freedom are Satterthwaite's (1946), p-values are Holm's (1979). Where no system has several seeds, a difference is
+    one between these two trained models, not between methods.
     """
     every = list(systems.values())
     found = [
@@ -73,34 +99,45 @@ def compare(systems: Mapping[str, System], metric: str, direction: int = 1) -> l
     return _holm(found)
 
 
-def interval(one: System, every: Sequence[System], metric: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a system's mean over rows and seeds, None with fewer than 30 rows.
+def interval(
+    one: System, every: Sequence[System], metric: str, alone: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of a system's mean over rows and seeds, None where even one over rows is refused.
 
-    It ends where the metric does.
+    `alone` are the limits over rows that scoring one run gives, which know few rows and rare classes better than
+    the jackknife does: on each side the greater variance of the two counts. It ends where the metric does.
     """
-    if len(one.pseudo) < FEWEST:
+    if alone is None or len(one.pseudo) < 2:
         return None
-    half = _half_width(*_variance(one.pseudo, *_of_seeds([one], every)))
+    of_rows, of_seeds = _of_mean(one.pseudo), _of_seeds([one], every)
+    below, above = (
+        _half_width(*_both(max(of_rows, (reach / Z) ** 2), len(one.pseudo) - 1, *of_seeds))
+        for reach in (one.mean - alone[0], alone[1] - one.mean)
+    )
     least, most = RANGES.get(metric, (0.0, 1.0))
-    return max(least, one.mean - half), min(most, one.mean + half)
+    return max(least, one.mean - below), min(most, one.mean + above)
 
 
 def _of_seeds(means: Sequence[System], every: Sequence[System]) -> tuple[float, int]:
     """Return the variance that seeds bring to a sum of `means`, pooled over `every` system, and its freedom."""
     several = [each.values for each in every if len(each.values) > 1]
     freedom = sum(len(values) - 1 for values in several)
-    parts = sum(1 / len(each.values) for each in means if len(each.values) > 1)
-    if not parts:
+    # One of which a single seed has ended varies as much as the others.
+    parts = sum(1 / len(each.values) for each in means if each.trained)
+    if not parts or not several:
         return 0.0, 0
     pooled = sum(float(values.var(ddof=1)) * (len(values) - 1) for values in several) / freedom
     return pooled * parts, freedom
 
 
-def _variance(pseudo: np.ndarray, of_seeds: float, freedom: int) -> tuple[float, float]:
-    """Return the variance of the mean and its degrees of freedom."""
-    of_rows = float(pseudo.var(ddof=1)) / len(pseudo)
+def _of_mean(pseudo: np.ndarray) -> float:
+    return float(pseudo.var(ddof=1)) / len(pseudo)
+
+
+def _both(of_rows: float, rows: int, of_seeds: float, freedom: int) -> tuple[float, float]:
+    """Return the variance of the mean over rows and seeds, and its degrees of freedom; `rows` are those over rows."""
     both = of_rows + of_seeds
-    below = of_rows**2 / (len(pseudo) - 1) + (of_seeds**2 / freedom if freedom else 0.0)
+    below = of_rows**2 / rows + (of_seeds**2 / freedom if freedom else 0.0)
     return both, both**2 / below if below else 1.0
 
 
@@ -114,9 +151,19 @@ def _difference(a: System, b: System, metric: str, direction: int, every: Sequen
     from scipy.stats import t
 
     value = direction * (a.mean - b.mean)
-    variance, degrees = _variance(a.pseudo - b.pseudo, *_of_seeds([a, b], every))
+    least, most = RANGES.get(metric, (0.0, 1.0))
+    bound = most - least if math.isfinite(most) else max(a.mean, b.mean)
+    if len(a.pseudo) < 2:
+        return Difference(metric, value, -bound, bound, 1.0)
+    gaps = direction * (a.pseudo - b.pseudo)
+    if math.isfinite(most):  # a difference without spread has an interval too
+        share = len(gaps) / a.rows  # of a group that is one row
+        gaps = np.append(gaps, [value + share * (bound - value), value - share * (bound + value)])
+    variance, degrees = _both(_of_mean(gaps), len(gaps) - 1, *_of_seeds([a, b], every))
     half = _half_width(variance, degrees)
     p = 2 * float(t.sf(abs(value) / variance**0.5, degrees)) if variance else float(value == 0)
+    if math.isfinite(most):
+        return Difference(metric, value, max(value - half, -bound), min(value + half, bound), p)
     return Difference(metric, value, value - half, value + half, p)
 
 

@@ -99,6 +99,9 @@ class Questions(Task):
     def key(self, row: Row) -> Any:
         return row["question"], row["context"]
 
+    def cluster(self, row: Row) -> str:
+        return str(row["context"])
+
     def together(self, row: Row) -> Any:
         return row["title"] if self.title and row["title"] else row["context"]
 

@@ -100,6 +100,10 @@ class Form(ABC):
     def watch(self, answers: Sequence[Any], gold: Sequence[Any]) -> tuple[str, float]:
         """Return the main metric and its value, cheaply."""
 
+    def main(self, answers: Sequence[Any], gold: Sequence[Any]) -> tuple[str, float]:
+        """Return the main metric and its value as `score` gives it."""
+        return self.watch(answers, gold)
+
     @abstractmethod
     def majority(self, train: Sequence[Any], n: int) -> list[Any]:
         """Return the answers to `n` rows of somebody who knows the training answers and reads no text."""
@@ -278,6 +282,9 @@ class Sentence(Task):
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
         return self.form.watch(answers, golds(rows))
+
+    def main(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
+        return self.form.main(answers, golds(rows))
 
     def baselines(
         self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int

@@ -206,7 +206,7 @@ class ExtractiveQa(Questions):
     def score(self, answers: Sequence[Any], rows: Sequence[Row]) -> Scores:
         from afina.scoring.squad import score
 
-        golds, contexts = [gold_texts(row) for row in rows], [row["context"] for row in rows]
+        golds, contexts = [gold_texts(row) for row in rows], [self.cluster(row) for row in rows]
         return score(self._told(answers, rows), golds, contexts, self.answer_language)
 
     def watch(self, answers: Sequence[Any], rows: Sequence[Row]) -> tuple[str, float]:
@@ -231,7 +231,7 @@ class ExtractiveQa(Questions):
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
         from afina.scoring.clusters import difference
 
-        contexts = [row["context"] for row in rows]
+        contexts = [self.cluster(row) for row in rows]
         return difference("f1", self._f1s(a, rows), self._f1s(b, rows), contexts)
 
     def _told(self, answers: Sequence[Any], rows: Sequence[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from afina.names import find, known
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
 from afina.scoring.paired import decision
 from afina.verbs import _forgetting
+from afina.verbs._prepare import GROUP
 from afina.verbs._trials import Done
 
 LIMITS = {"max_memory": "peak_memory_mb", "max_size": "saved_mb", "max_latency": "latency_ms"}
@@ -45,11 +46,15 @@ def table(
             continue  # it writes but gives tokens no probability, so it has no place in a ranking by loss
         lines[name] = _line([]) | {"method": name}
         answers[name] = [Told(tuned, found)]
+    clusters = [task.cluster(row) if row.get(GROUP) is None else row[GROUP] for row in rows]
     systems = {
-        name: system([each.task.watch for each in told], [each.answers for each in told], rows)
+        name: system(
+            [each.task.main for each in told], [each.answers for each in told], rows, clusters,
+            trained=name not in rivals,
+        )
         for name, told in answers.items()
         if told
-    }
+    }  # fmt: skip
     for name, one in systems.items():
         lines[name]["scores"] = _scores(answers[name], rows, one, list(systems.values()))
         lines[name]["ece"] = _calibration(answers[name], rows)
@@ -142,7 +147,9 @@ def _scores(
     found = {}
     for place, metric in enumerate(runs[0]):
         scores = [run[metric] for run in runs]
-        limits = interval(one, every, metric) if place == 0 else _mean_limits(scores)
+        limits = _mean_limits(scores)
+        if place == 0:
+            limits = interval(one, every, metric, limits)
         values = [score.value for score in scores]
         mean = sum(values) / len(values)
         spread = (

@@ -284,7 +284,7 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
         for name in wanted
     }
     alike = (
-        {name: own[name] for name in Training.model_fields if name in own}
+        {name: getattr(verb, name) for name in Training.model_fields if name in own}
         | {"task": verb.task, "validation": verb.validation, "test": verb.test, "split_seed": verb.seed}
         | {"folds": verb.folds, "group_by": verb.group_by}
         | task_knobs
