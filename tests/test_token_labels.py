@@ -63,6 +63,13 @@ def cleaned(*rows: dict[str, Any], **knobs: Any) -> list[dict[str, Any]]:
         {"text": CLEAN["text"], "entities": [{"start": 0, "end": 7, "label": "PER"}, {"start": 15, "end": 20, "label": "LOC"}]},
         {"text": CLEAN["text"], "entities": [[16, 20, "LOC"], [0, 7, "PER"], [0, 7, "PER"]]},
         {"text": CLEAN["text"], "spans": [{"start": 16.0, "end": 20.0, "type": "LOC", "text": "Lima"}, {"start": 0, "end": 7, "type": "PER"}]},
+        {"text": CLEAN["text"], "entities": [{"id": 1, "label": "PER", "start_offset": 0, "end_offset": 7}, {"id": 2, "label": "LOC", "start_offset": 16, "end_offset": 20}]},
+        {"text": CLEAN["text"], "id": 1, "label": [{"start": 0, "end": 7, "text": "Ana Gil", "labels": ["PER"]}, {"start": 16, "end": 20, "text": "Lima", "labels": ["LOC"]}]},
+        {"tokens": ANA["tokens"], "ner_tags": ANA["tags"], "langs": ["es"] * 5, "spans": ["PER: Ana Gil", "LOC: Lima"]},
+        {"tokens": ANA["tokens"], "ner_tags": ANA["tags"], "spans": []},
+        {"tokens": ANA["tokens"], "entities": ANA["tags"]},
+        {"text": CLEAN["text"], "tokens": [{"text": "Ana", "start": 0, "end": 3, "id": 0}], "spans": [{"start": 0, "end": 7, "label": "PER"}, {"start": 16, "end": 20, "label": "LOC"}]},
+        {"tokens": ["", "Ana", " ", "Gil", "vive", "en", None, "Lima", "\u00a0"], "text": CLEAN["text"], "tags": ["B-ORG", "B-PER", "I-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "I-LOC"]},
     ],
 )  # fmt: skip
 def test_all_forms_are_one(row: dict[str, Any]) -> None:
@@ -101,6 +108,8 @@ SPAN = {"start": 0, "end": 3, "label": "PER"}
         ({"text": "Ana vive", "entities": [{"start": 0, "end": 3}]}, "row 2: entity 1 is .*, not"),
         ({"text": "Ana vive", "entities": [SPAN | {"text": "vive"}]}, "row 2: entity 1 is said to be 'vive'.*'Ana'"),
         ({"text": "Ana vive", "entities": ["Ana"]}, "row 2: column 'entities' holds no entities"),
+        ({"text": "Ana vive", "entities": [SPAN | {"label": ["PER", "LOC"]}]}, r"row 2: entity 1 has several labels \(PER, LOC\)"),
+        ({"tokens": ["a", {"text": "b"}], "tags": ["O", "O"]}, "row 2: token 2 is {'text': 'b'}, no text"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_named(row: dict[str, Any], said: str) -> None:
@@ -113,15 +122,42 @@ def test_bad_rows_are_named(row: dict[str, Any], said: str) -> None:
     ("rows", "knobs", "said"),
     [
         ([{"text": "hola", "label": "bien"}], {}, "'label' holds no lists.*CoNLL"),
+        ([{"text": "hola", "entities": [{"id": 1, "from": 0}]}], {}, "'entities' holds lists of {'id': 1, 'from': 0}"),
+        ([{"tokens": [{"text": "a"}], "tags": ["O"]}], {}, "'tokens' holds lists of {'text': 'a'}"),
+        ([{"tokens": ["Ana"], "text": "Ana", "entities": [SPAN]}], {"tags": "words"}, "'entities' of data.jsonl holds entities"),
+        ([{"text": "Ana", "entities": [SPAN]}], {"kind": "words", "label": "entities"}, "words one by one"),
+        ([{"text": "Ana", "entities": []}], {"kind": "words"}, "words one by one"),
         ([{"text": "hola"}], {}, "has the columns text. This task needs CoNLL"),
         ([ANA], {"label": "tag"}, "no column 'tag'. Did you mean 'tags'"),
         ([ANA], {"label": "tokens"}, "cannot be both text and label"),
         ([{"1": ["a"], "2": ["O"]}], {"label": 3}, "no column '3'. There are: 1, 2"),
     ],
-)
+)  # fmt: skip
 def test_wrong_columns(rows: list[dict[str, Any]], knobs: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         cleaned(*rows, **knobs)
+
+
+def test_a_trained_task_finds_its_columns_in_a_file_of_another_form() -> None:
+    spacy = {"text": "la casa 0", "tokens": [{"text": "la", "start": 0, "end": 2, "id": 0}], "spans": []}
+    task = TokenLabels(kind="entities", text="tokens")
+    for chosen in (task.choose_inputs(table(spacy)), task.choose_columns(table(spacy))):
+        assert chosen.ask(spacy) == {"text": "la casa 0"}
+    with pytest.raises(InputError, match=r"token 1 is \{'text': 'la'"):
+        task.ask(spacy)
+    assert TokenLabels(kind="words").choose_inputs(table(spacy | {"words": ["la"]})).text == "words"
+    assert cleaned(ANA | {"text": CLEAN["text"]}, kind="entities", text="text") == [CLEAN]
+    both = ANA | {"text": CLEAN["text"], "entities": CLEAN["entities"]}
+    assert cleaned(both)[0]["entities"] == CLEAN["entities"]
+    assert cleaned(both, kind="words")[0]["tags"] == ANA["tags"]
+
+
+def test_a_file_without_any_entity_is_scored() -> None:
+    rows = cleaned({"text": "Ana", "entities": []}, {"text": "Luis", "entities": []}, kind="entities")
+    task = TokenLabels(kind="entities", labels=("O", "B-PER", "I-PER"))
+    told = [{"tags": [tag], "probabilities": [1.0]} for tag in (0, 1)]
+    assert [row["entities"] for row in rows] == [[], []]
+    assert task.score(told, rows).values["entity_f1"].value == 0
 
 
 def test_the_column_of_conll() -> None:
@@ -167,11 +203,22 @@ def test_an_entity_within_a_word_is_kept_as_gold_and_counted() -> None:
 
 def test_a_missing_word_is_no_word_called_none() -> None:
     (row,) = cleaned(ANA | {"tokens": ["Ana", "Ruiz", None, "por", "Lima"]})
-    assert row["text"] == "Ana Ruiz  por Lima"
+    assert row["text"] == "Ana Ruiz por Lima"
     assert [(row["text"][start:end], name) for start, end, name in row["entities"]] == [
         ("Ana Ruiz", "PER"),
         ("Lima", "LOC"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["entities", "words"])
+def test_blank_tokens_are_no_words_and_counted(kind: str) -> None:
+    row = {"tokens": ["Ana", " ", "Luis", "", "vive"], "tags": ["I-PER", "O", "I-PER", "B-LOC", "O"]}
+    task, notes = TokenLabels(tags=kind).choose_columns(table(row)), list[str]()
+    (found,) = clean(task, [row], table(row), notes)
+    assert [found["text"][start:end] for start, end in found["words"]] == ["Ana", "Luis", "vive"]
+    assert found.get("tags", ["I-PER", "I-PER", "O"]) == ["I-PER", "I-PER", "O"]
+    assert found.get("entities", [[0, 3, "PER"], [4, 8, "PER"]]) == [[0, 3, "PER"], [4, 8, "PER"]]
+    assert notes[0] == "Tokens that are empty or blank, left out with their tags: 2."
 
 
 def test_tags_that_are_numbers_are_said_to_name_no_entity() -> None:
@@ -203,8 +250,8 @@ def test_a_tag_that_only_the_test_has_is_named_and_stops_nothing() -> None:
     [
         ([ANA | {"tags": ["O"] * 5}], "same tag 'O'"),
         (
-            [{"text": "hola", "entities": []}, {"text": "Ana", "entities": [SPAN]}][:1] * 2,
-            "holds no lists|entity",
+            [{"text": "hola", "entities": []}] * 2,
+            "No training row has an entity",
         ),
         (
             [{"tokens": [f"w{i}" for i in range(100)], "tags": [f"w{i}" for i in range(100)]}],
@@ -415,6 +462,11 @@ def test_predict_gives_places_and_evaluate_reads_any_form(
     same.write_text(json.dumps(ANA), "utf-8")
     found = [run("evaluate", trained / "run", file, "--json").json for file in (spans, same)]
     assert found[0]["scores"] == found[1]["scores"] and found[0]["scores"]["test"]["entity_f1"]["low"] is None
+    spacy = {"text": "Ana ve", "tokens": [{"text": "Ana", "start": 0, "end": 3}], "spans": []}
+    spans.write_text(json.dumps(spacy), "utf-8")
+    assert run("evaluate", trained / "run", spans, "--json").json["scores"]["test"]["entity_f1"]["value"] == 0
+    (told,) = run("predict", trained / "run", spans, "--json").json
+    assert told == run("predict", trained / "run", "Ana ve", "--json").json[0]
     out = tmp_path / "out.csv"
     assert run("predict", trained / "run", spans, "--output", out, "--json").code == 0
     assert (

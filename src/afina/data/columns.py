@@ -211,12 +211,18 @@ def guess(table: Table, role: Role, named: str | None = None, taken: Collection[
     raise InputError(_unclear(table, role))
 
 
-def named_like(table: Table, role: Role, named: str | None = None) -> str | None:
-    """Return the column that `named` or its very name says to hold `role`, None where there is none."""
+def named_like(
+    table: Table, role: Role, named: str | None = None, fits: Callable[[str], bool] = lambda column: True
+) -> str | None:
+    """Return the column that `named` or its very name says to hold `role` and that `fits`, None where there is none.
+
+    One that is `named` need not fit.
+    """
     if named is not None:
         return guess(table, role, named)
     by_plain = {plain(column): column for column in reversed(table.columns)}
-    return next((by_plain[known] for known in KNOWN[role] if known in by_plain), None)
+    found = (by_plain[known] for known in KNOWN[role] if known in by_plain)
+    return next(filter(fits, found), None)
 
 
 def listed(roles: Sequence[str], word: str) -> str:

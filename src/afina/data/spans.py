@@ -21,7 +21,12 @@ LABELS = (
     "entity",
     "etiqueta",
     "tipo",
-)  # keys that name an entity's kind
+    "labels",
+)  # keys that name an entity's kind; Label Studio's `labels` is a list
+PLACES = (
+    ("start", "end"),
+    ("start_offset", "end_offset"),
+)  # keys of an entity's limits; the second are Doccano's
 
 
 def words(text: str) -> list[Span]:
@@ -67,8 +72,7 @@ def located(tokens: Sequence[str], text: str | None) -> tuple[str, list[Span]]:
 def is_entities(value: Any) -> bool:
     """Return whether a value is a list of entities ({start, end, label} or [start, end, label])."""
     return isinstance(value, list) and all(
-        ("start" in one and "end" in one) if isinstance(one, Mapping) else isinstance(one, list)
-        for one in value
+        _limits(one) is not None if isinstance(one, Mapping) else isinstance(one, list) for one in value
     )
 
 
@@ -104,8 +108,9 @@ def entities(value: Any, text: str, *, keep_longest: bool = False) -> list[Entit
 def _entity(one: Any, number: int, text: str) -> Entity:
     said = None
     if isinstance(one, Mapping):
-        start, end, said = one.get("start"), one.get("end"), one.get("text")
-        label = next((one[key] for key in LABELS if one.get(key) is not None), None)
+        start, end = _limits(one) or (None, None)
+        said = one.get("text")
+        label = _only(next((one[key] for key in LABELS if one.get(key) is not None), None), number)
     elif isinstance(one, list | tuple) and len(one) == 3:
         start, end, label = one
     else:
@@ -138,6 +143,25 @@ def _entity(one: Any, number: int, text: str) -> Entity:
         )
     start += len(inner) - len(inner.lstrip())
     return [start, start + len(inner.strip()), label]
+
+
+def _limits(entity: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """Return what an entity says of its start and its end, None where it lacks one."""
+    return next(((entity[a], entity[b]) for a, b in PLACES if a in entity and b in entity), None)
+
+
+def _only(label: Any, number: int) -> Any:
+    """Return the one label of a list; InputError where there are several."""
+    if not isinstance(label, list):
+        return label
+    if len(label) > 1:
+        labels = ", ".join(map(str, label))
+        raise InputError(
+            _("entity {n} has several labels ({labels}), but can have one only.").format(
+                n=number, labels=labels
+            )
+        )
+    return label[0] if label else None
 
 
 def _whole(value: Any) -> int | None:

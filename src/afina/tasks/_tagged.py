@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Literal, Self
 
 from pydantic import field_validator
@@ -13,9 +14,19 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.scoring import entities as spans_of
 from afina.settings import setting
+from afina.tasks._tag_columns import (
+    NO_TEXT,
+    SHOWN,
+    are_entities,
+    filled,
+    has_lists,
+    lists,
+    tags_of,
+    tokens_of,
+    unfit,
+)
 
 SHOWN_TAGS = 5
-SHOWN = 60  # characters of a wrong value in a message
 
 
 class Tagged(Task):
@@ -44,37 +55,37 @@ class Tagged(Task):
         return str(value) if isinstance(value, int) else value  # a column of CoNLL
 
     def choose_columns(self, table: Table) -> Self:
-        from afina.data.columns import guess, named_like
-        from afina.data.spans import is_entities
+        from afina.data.columns import named_like
 
-        numbered = _numbered(table)
-        label = named_like(table, "tags", self.label) or (numbered[-1] if len(numbered) > 1 else None)
-        values = [row[label] or [] for row in table.rows] if label else []
-        first = next(filter(None, values), None)
-        if label is None or not isinstance(first, list):
-            raise InputError(_unfit(table, label))
-        if is_entities(first):
-            text = guess(table, "text", self.text, taken=[label])
-            return self.replace(text=text, label=label, kind="entities")
-        tokens = named_like(table, "tokens", self.text) or (numbered[0] if numbered else None)
-        if tokens == label:
+        words = (self.kind or self.tags) == "words"
+        # The column of training may hold something else here.
+        tokens = tokens_of(table, self.text) or (tokens_of(table, None) if self.kind else None)
+        label = tags_of(table, self.label, tokens, words=words)
+        if label is None or not has_lists(table, label):
+            raise InputError(unfit(table, label))
+        if are_entities(table, label, tokens):
+            if words:
+                sentence = _(
+                    "This task labels words one by one, but column '{column}' of {source} holds entities. Give a file with "
+                    "a tag for each token, or name the column of tags with --label."
+                )
+                raise InputError(sentence.format(column=label, source=table.source))
+            return self.replace(text=self._text(table, [label]), label=label, kind="entities")
+        if label in (tokens, self.text):
             raise InputError(
                 _(
                     "Column '{column}' cannot be both text and label. Name two with --text and --label."
-                ).format(column=tokens)
+                ).format(column=label)
             )
-        if tokens is None or not any(isinstance(row[tokens], list) for row in table.rows):
-            raise InputError(_unfit(table, label))
-        return self.replace(text=tokens, label=label, kind=self.kind or self._kind(values, table.lines))
+        if tokens is None:
+            named = named_like(table, "tokens", self.text)
+            raise InputError(unfit(table, named if named and filled(table, named) else label))
+        kind = self.kind or self._kind(lists(table, label), table.lines)
+        return self.replace(text=tokens, label=label, kind=kind)
 
     def choose_inputs(self, table: Table) -> Self:
         """Return a copy that knows the column of tokens, of texts where there is none."""
-        from afina.data.columns import guess, named_like
-
-        tokens = named_like(table, "tokens", self.text) or next(iter(_numbered(table)), None)
-        if tokens is None or not any(isinstance(row[tokens], list) for row in table.rows):
-            return self.replace(text=guess(table, "text", self.text))
-        return self.replace(text=tokens)
+        return self.replace(text=tokens_of(table, self.text) or self._text(table))
 
     def clean(self, row: Row) -> Row | None:
         from afina.data.columns import text_of
@@ -84,7 +95,7 @@ class Tagged(Task):
         asked = self.ask(row if isinstance(text, list) else text_of(text) or "")
         if value is None or not asked["text"].strip():
             return None
-        if isinstance(value, list) and "words" not in asked:
+        if isinstance(value, list) and "words" not in asked and self.kind != "words":
             if not is_entities(value):
                 raise InputError(
                     _("column '{column}' holds no entities: {value}.").format(
@@ -93,30 +104,49 @@ class Tagged(Task):
                 )
             found = entities(value, asked["text"], keep_longest=self.overlaps == "longest")
             return asked | {"words": words(asked["text"]), "entities": found}
-        tags = _tags(value, len(asked.get("words", ())), self.label)
+        tokens = text if isinstance(text, list) else []
+        tags = _tags(value, len(tokens), self.label)
+        if not tags:
+            return None
         if self.kind == "words":
-            return asked | {"tags": tags}
-        return asked | {"entities": on_text(spans_of.chunks(tags), asked["words"])}
+            return asked | {
+                "tags": [tag for tag, token in zip(tags, tokens, strict=True) if not _blank(token)]
+            }
+        # Counted in words that are not blank; an entity of blanks alone has none.
+        place = [0, *accumulate(not _blank(token) for token in tokens)]
+        chunks = [(place[first], place[end], kind) for first, end, kind in spans_of.chunks(tags)]
+        chunks = [chunk for chunk in chunks if chunk[0] < chunk[1]]
+        return asked | {"entities": on_text(chunks, asked["words"])}
 
     def ask(self, given: Any) -> Row:
-        """Return the text and, of a row of tokens, where its words lie; `predict` finds the words of a text itself."""
+        """Return the text and, of a row of tokens, where its words lie; `predict` finds the words of a text itself.
+
+        Tokens that are empty or blank are no words. InputError where a token is no text.
+        """
         from afina.data.spans import located
 
         row = given if isinstance(given, Mapping) else {"text": given}
         tokens = row.get(self.text, row.get("text"))
         if not isinstance(tokens, list):
             return {name: mended(text) for name, text in super().ask(given).items()}
-        written = row.get("text")
+        for n, token in enumerate(tokens, 1):
+            if isinstance(token, NO_TEXT):
+                raise InputError(_("token {n} is {value}, no text.").format(n=n, value=str(token)[:SHOWN]))
+        whole = row.get("text")
         text, places = located(
-            ["" if token is None else mended(str(token)) for token in tokens],
-            mended(written) if isinstance(written, str) else None,
+            [mended(str(token)) for token in tokens if not _blank(token)],
+            mended(whole) if isinstance(whole, str) else None,
         )
         return {"text": text, "words": places}
 
     def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
-        if self.kind != "entities":
-            return []
         notes = []
+        texts = [row.get(self.text or "text") for row in raw]
+        blank = sum(_blank(token) for text in texts if isinstance(text, list) for token in text)
+        if blank:
+            notes.append(_("Tokens that are empty or blank, left out with their tags: {n}.").format(n=blank))
+        if self.kind != "entities":
+            return notes
         values = [row.get(self.label or "label") for row in raw]
         tagged = [
             value for value in values if isinstance(value, list) and value and isinstance(value[0], str)
@@ -175,6 +205,13 @@ class Tagged(Task):
             )
         return "words"
 
+    def _text(self, table: Table, taken: Collection[str] = ()) -> str:
+        """Return the column of texts; that of training is not it where it holds lists in this table."""
+        from afina.data.columns import guess
+
+        lists = self.kind and self.text in table.columns and has_lists(table, self.text)
+        return guess(table, "text", None if lists else self.text, taken=taken)
+
     def _words(self, row: Row) -> list[list[int]]:
         from afina.data.spans import words
 
@@ -223,20 +260,6 @@ def _within_words(row: Row) -> int:
     return sum(start not in starts or end not in ends for start, end, _label in row["entities"])
 
 
-def _numbered(table: Table) -> list[str]:
-    """Return the columns of CoNLL, which have numbers for names."""
-    return [column for column in table.columns if column.isdigit()]
-
-
-def _unfit(table: Table, label: str | None) -> str:
-    found = _("{source} has the columns {names}").format(source=table.source, names=", ".join(table.columns))
-    if label is not None:
-        found += ", " + _("and '{label}' holds no lists").format(label=label)
-    return (
-        found
-        + ". "
-        + _(
-            "This task needs CoNLL (.conll) or CoNLL-U (.conllu), or JSON Lines with `tokens` and `tags`, or with `text` and "
-            "`entities` (start, end, label); name other columns with --text and --label."
-        )
-    )
+def _blank(token: Any) -> bool:
+    """Return whether a token is missing, empty or of blanks alone."""
+    return token is None or not str(token).strip()
