@@ -1,6 +1,7 @@
 """`compare`: the table, the tests between its rows, what is asked of it and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import toy
 import toys
 from afina.core import About, Rival
+from afina.errors import InputError
 from afina.methods.full import Full
 from afina.names import find
 from afina.report import compare as report
@@ -214,6 +216,38 @@ def test_a_comparison_that_is_there_is_not_written_over(afina_: Command) -> None
     assert said.code == 2 and "--resume" in said.err
     other = afina_("compare", "toy.csv", *FLAGS, "--resume", "--max-steps", "5")
     assert other.code == 2 and "--max-steps" in other.err
+
+
+def test_a_comparison_of_other_rows_weights_or_neutral_text_does_not_go_on(afina_: Command) -> None:
+    begun = Path("runs/toy-compare/compare.toml")
+    others = {
+        Path("toy.csv"): (
+            lambda was: was + was.splitlines()[1].replace(b",", b" of late,", 1) + b"\n",
+            "data",
+        ),
+        Path("tiny/model.safetensors"): (lambda was: was[:-1] + bytes([was[-1] ^ 1]), "tiny"),
+        begun: (lambda was: re.sub(rb'(neutral = ")\w+', rb"\1other", was), "neutral text"),
+    }
+    for file, (other, words) in others.items():
+        was = file.read_bytes()
+        file.write_bytes(other(was))
+        assert file.read_bytes() != was
+        before = toy.content(Path())
+        said = afina_("compare", "toy.csv", *FLAGS, "--resume")
+        assert said.code == 2 and words in said.err and "changed" in said.err and "--overwrite" in said.err
+        assert toy.content(Path()) == before
+        file.write_bytes(was)
+
+
+def test_a_comparison_from_before_goes_on_though_its_neutral_text_was_not_recorded(done: Path) -> None:
+    from afina.verbs.compare import _as_recorded, choose
+
+    facts = {"rows": "a", "weights": {"tiny": "b"}, "neutral": "c"}
+    chosen = choose({"models": str(done / "tiny")})
+    for recorded in ({}, {"rows": "a", "weights": {"tiny": "b"}}, facts):
+        _as_recorded(recorded, facts, chosen)
+    with pytest.raises(InputError, match="neutral text"):
+        _as_recorded(facts | {"neutral": "d"}, facts, chosen)
 
 
 def test_a_run_that_fails_is_a_line_that_says_so(afina_: Command) -> None:

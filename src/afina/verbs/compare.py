@@ -195,23 +195,21 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
 
     place = _place(settings.get("output_dir"), data)
     folder.check(place, resume=bool(settings.get("resume")), overwrite=bool(settings.get("overwrite")))
+    recorded: dict[str, Any] = {}
     if settings.get("resume"):
-        data, settings = _as_begun(place, data, settings)
+        data, settings, recorded = _as_begun(place, data, settings)
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
     until = time.time() + seconds(verb.budget) if verb.budget else None
     runner = RUNNERS[verb.runner](verb.workers, place)
     scored = _scored(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
+    facts = _facts(chosen, scored, texts)
+    _as_recorded(recorded, facts, chosen)
     for name, chain in chosen.chains.items():
         _try(data, chosen, name, chain, place / RUNS)
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
-    facts = machine.recorded() | {
-        "rows": scored.fingerprint,
-        "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
-        **({"chains": chosen.chains} if chosen.chains else {}),
-    }
-    write_settings(place / FILE, {"data": data} | chosen.flat(), facts)
+    write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, scored.by_fold)
     before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
@@ -436,8 +434,39 @@ def _place(output_dir: str | None, data: str) -> Path:
     return run.with_name(run.name + "-compare")
 
 
-def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return data and settings as the comparison began; only its limits may be others now."""
+def _facts(chosen: Chosen, scored: Scored, texts: _forgetting.Neutral) -> dict[str, Any]:
+    """Return what names the rows, the models and the neutral text, for a comparison that goes on."""
+    from afina.data.split import fingerprint
+    from afina.train import folder
+
+    return {
+        "rows": scored.fingerprint,
+        "weights": {name: folder.fingerprint(source) for name, source in chosen.models.items()},
+        "neutral": fingerprint(*texts.values()),
+        **({"chains": chosen.chains} if chosen.chains else {}),
+    }
+
+
+def _as_recorded(recorded: Mapping[str, Any], facts: Mapping[str, Any], chosen: Chosen) -> None:
+    """Raise InputError where finished runs are of other rows, models or neutral text; what was not recorded may be so."""
+    changed = []
+    if recorded.get("rows", facts["rows"]) != facts["rows"]:
+        changed.append(_("The data is not the data of the run: its rows have changed."))
+    for name, weights in facts["weights"].items():
+        if recorded.get("weights", {}).get(name, weights) != weights:
+            changed.append(
+                _("The model {model} is not the model of the run: its weights have changed.").format(
+                    model=chosen.begins(name)
+                )
+            )
+    if recorded.get("neutral", facts["neutral"]) != facts["neutral"]:
+        changed.append(_("The neutral text is not that of the run: it has changed."))
+    if changed:
+        raise InputError(" ".join([*dict.fromkeys(changed), _("Start anew with --overwrite.")]))
+
+
+def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return data and settings as the comparison began, and what was recorded; only its limits may be others now."""
     begun_data, begun, recorded = from_file(place / FILE, {}, choose)
     if choose(begun).chains != recorded.get("chains", {}):
         raise InputError(
@@ -455,7 +484,8 @@ def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, di
     unchanged(place, begun, {name: value for name, value in told.items() if name not in MAY_CHANGE})
     if not same("data", begun_data, data):
         unchanged(place, {"data": begun_data}, {"data": data})
-    return begun_data, begun | passing(settings) | {name: told[name] for name in MAY_CHANGE if name in told}
+    limits = {name: told[name] for name in MAY_CHANGE if name in told}
+    return begun_data, begun | passing(settings) | limits, recorded
 
 
 def _tune(
