@@ -348,6 +348,72 @@ def test_the_recommendation_follows_table_tests_and_limits() -> None:
     assert recommend(lines, tests, none, -1)["method"] == "head"
 
 
+NONE = dict.fromkeys(("max_memory", "max_size", "max_latency"))
+LINES = [
+    line("full", 0.80, peak_memory_mb=900.0),
+    line("lora", 0.79, peak_memory_mb=100.0),
+    line("head", 0.60, peak_memory_mb=100.0),
+]
+
+
+def pairs(**decisions: str) -> list[dict[str, str]]:
+    """Return tests between the lines `a_b`."""
+    return [
+        dict(zip("ab", names.split("_"), strict=True), decision=each) for names, each in decisions.items()
+    ]
+
+
+@pytest.mark.parametrize("decision", ["better", "no difference shown"])
+def test_better_than_every_other_one_is_said_of_those_within_the_limits(decision: str) -> None:
+    tests = pairs(full_lora=decision, full_head="better", lora_head="better")
+    why = recommend(LINES, tests, NONE | {"max_memory": 200}, 1)["why"]
+    assert "better than every other one within the limits" in why and "Beyond the limits: full." in why
+    assert ("better than every other one," in recommend(LINES, tests, NONE, 1)["why"]) == (
+        decision == "better"
+    )
+    undecided = pairs(full_lora=decision, full_head="better", lora_head="no difference shown")
+    assert "better than every" not in recommend(LINES, undecided, NONE | {"max_memory": 200}, 1)["why"]
+    assert "better than every" not in recommend(LINES, tests[:2], NONE | {"max_memory": 200}, 1)["why"]
+
+
+def test_the_only_line_is_better_than_nothing() -> None:
+    alone = recommend(LINES[:1], [], NONE, 1)["why"]
+    assert "better" not in alone and "only one with a result" in alone
+    within = recommend(LINES[:2], pairs(full_lora="better"), NONE | {"max_memory": 200}, 1)["why"]
+    assert "better" not in within and "only one within the limits" in within
+    failed = line("ia3", 0.0) | {"scores": None, "error": "not begun: the budget was used up"}
+    assert "Without a result: ia3." in recommend([*LINES, failed], [], NONE, 1)["why"]
+    assert "Without a result: ia3." in recommend([failed], [], NONE, 1)["why"]
+
+
+def test_one_seed_tells_of_trained_models_not_of_methods() -> None:
+    tests = pairs(full_lora="better")
+    for seeds, told in ([0], True), ([0, 1], False):
+        lines = [each | {"seeds": seeds} for each in LINES[:2]]
+        assert ("With one seed" in recommend([*lines, line("tfidf", 0.1)], tests, NONE, 1)["why"]) == told
+
+
+def test_lines_are_named_alike_where_all_runs_of_a_model_have_failed(done: Path, tmp_path: Path) -> None:
+    failed = line("full", 0.0) | {"model": "b", "scores": None, "error": "No memory."}
+    tests = [{"a": "full@m", "b": "lora@m", "decision": "no difference shown"}]
+    why = recommend([*LINES[:2], failed], tests, NONE, 1)["why"]
+    assert "full (m)" in why and "between it and lora (m)" in why and "Without a result: full (b)" in why
+
+    result = json.loads((done / "runs/toy-compare/scores.json").read_text(encoding="utf-8"))
+    result["rows"].append(dict(result["rows"][0], model="b", scores=None, error="No memory."))
+    for test in result["tests"]:
+        test |= {each: f"{test[each]}@tiny" for each in "ab" if test[each] in ("full", "random_weights")}
+    (tmp_path / "scores.json").write_text(json.dumps(result), encoding="utf-8")
+    page = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "full (tiny)" in page and "full (b): No memory." in page and "full@tiny" not in page
+
+
+def test_what_a_baseline_beats_is_not_called_worse_than_itself() -> None:
+    learnt = {"train": 0.8, "validation": 0.5, "last": 1, "runs": 3}
+    lines = [line("tfidf", 0.9) | {"name": "TF-IDF"}, LINES[0] | {"name": "full", "learnt": learnt}]
+    assert report._reasons(lines, pairs(full_tfidf="worse"), 1, several=False) == []
+
+
 def test_what_only_measures_is_not_recommended_but_named() -> None:
     rivals = {"ngram": Rival("Trigrams", "counting trigrams", "…", only_measured=True)}
     lines = [line("full", 4.0, saved_mb=1.0), line("lora", 5.0, saved_mb=1.0), line("ngram", 3.0)]

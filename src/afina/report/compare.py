@@ -10,8 +10,8 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report import page
 from afina.report.charts import Axis, Dot, Dots
+from afina.report.lines import called, decisions, key, of_several
 from afina.report.record import task
-from afina.report.words import short
 
 COSTS = {
     "trained_weights": N_("Weights trained"),
@@ -46,12 +46,10 @@ def write(run: Path) -> Path:
         key=lambda line: -result["direction"] * _main(line)["value"],
     )
     metric = next(iter(lines[0]["scores"])) if lines else None
-    several = len({line["model"] for line in lines if line["model"]}) > 1
+    several = of_several(result["rows"])
     about = task(result["task"], result["task_settings"]).about()
     for line in result["rows"]:
-        line["name"] = short(about, line["method"]) + (
-            f" ({line['model']})" if several and line["model"] else ""
-        )
+        line["name"] = called(line, about, several=several)
     chosen = tuple(result["recommendation"].get(name) for name in ("method", "model"))
     text = (
         page.environment(html=True)
@@ -70,7 +68,7 @@ def write(run: Path) -> Path:
             recommended=next(
                 (line["name"] for line in lines if (line["method"], line["model"]) == chosen), None
             ),
-            names={_called(line, several): line["name"] for line in result["rows"]},
+            names={key(line, several=several): line["name"] for line in result["rows"]},
             title=run.name,
             shell=shlex.quote,
             css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -88,12 +86,12 @@ def _reasons(
     if not learnt:
         return []
     best = learnt[0]
-    worse = {
-        test["b"] if test["decision"] == "better" else test["a"]
-        for test in tests
-        if _called(best, several) in (test["a"], test["b"]) and test["decision"] != "no difference shown"
-    }
-    others = [line["learnt"] | {"name": line["name"]} for line in learnt if _called(line, several) in worse]
+    shown = decisions(key(best, several=several), tests)
+    others = [
+        line["learnt"] | {"name": line["name"]}
+        for line in learnt
+        if shown.get(key(line, several=several)) == "better"
+    ]
     at_best = best["learnt"]["train"]
     behind = [one for one in others if direction * (at_best - one["train"]) > 0]
     groups = {
@@ -119,10 +117,6 @@ def _reasons(
         for sentence, some in groups.items()
         if some
     ]
-
-
-def _called(line: dict[str, Any], several: bool) -> str:
-    return f"{line['method']}@{line['model']}" if several and line["model"] else line["method"]
 
 
 def _main(line: dict[str, Any]) -> dict[str, Any]:

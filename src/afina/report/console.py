@@ -14,6 +14,7 @@ from rich.table import Table
 from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
+from afina.report.lines import called, of_several
 from afina.report.numbers import interval, share
 from afina.report.record import saved_task, task
 from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system, undecided
@@ -52,7 +53,7 @@ def compare(result: dict[str, Any]) -> None:
     """Print the table of a comparison, what the tests show, and the recommendation."""
     lines, words = result["rows"], task(result["task"], result["task_settings"]).about()
     metric = next((next(iter(line["scores"])) for line in lines if line["scores"]), "")
-    several = len({line["model"] for line in lines if line["model"]}) > 1
+    several = of_several(lines)
     best_first = sorted(
         lines,
         key=lambda line: -result["direction"] * line["scores"][metric]["value"] if line["scores"] else 1e9,
@@ -62,7 +63,7 @@ def compare(result: dict[str, Any]) -> None:
     _print(
         _(TITLES[result["part"]]),
         [
-            _Column(_("method"), [_called(line, words, several=several) for line in best_first], words=True),
+            _Column(_("method"), [called(line, words, several=several) for line in best_first], words=True),
             _Column(name(METRICS, metric), [_cell(score) for score in scores]),
             _Column(_("95 %\u00a0interval"), [_range(score) if score else "–" for score in scores]),
             *(
@@ -78,7 +79,7 @@ def compare(result: dict[str, Any]) -> None:
         print(note)
     for line in lines:
         if line["error"]:
-            print(f"{line['method']}: {line['error']}")
+            print(f"{called(line, words, several=several)}: {line['error']}")
     print(result["recommendation"]["why"])
     print(_("The report: {path}/report.html").format(path=result["run"]))
 
@@ -100,16 +101,12 @@ def _changes(lines: list[dict[str, Any]], about: About, *, several: bool) -> Non
     _print(
         _("What changes, and what is forgotten"),
         [
-            _Column(_("method"), [_called(line, about, several=several) for line in lines], words=True),
+            _Column(_("method"), [called(line, about, several=several) for line in lines], words=True),
             _Column(_("kind of change"), [_(line["change"]) for line in lines], words=True, spare=2),
             _Column(_("ECE"), [number(line["ece"], 3) for line in lines], spare=1),
             *forgotten,
         ],
     )
-
-
-def _called(line: dict[str, Any], about: About, *, several: bool) -> str:
-    return short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "")
 
 
 class _Column(NamedTuple):

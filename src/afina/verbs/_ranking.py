@@ -1,6 +1,7 @@
 """From finished runs to a table, to tests between its rows, and to a recommendation that follows from both."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ from afina.core import About, Row, Task
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.names import find, known
+from afina.report.lines import UNDECIDED, called, decisions, key, of_several
+from afina.report.words import METRICS, name, only_measured, short
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
 from afina.scoring.paired import decision
 from afina.verbs import _forgetting
@@ -31,8 +34,11 @@ def table(
     """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
     lines: dict[str, Line] = {}
     answers: dict[str, list[Told]] = {}
-    for name, group in _groups(done):
-        lines[name] = _line(group)
+    groups = _groups(done)
+    made = [_line(group) for group in groups]
+    for line, group in zip(made, groups, strict=True):
+        name = key(line, several=of_several(made))
+        lines[name] = line
         answers[name] = [
             Told(task.of(each.measured["task_settings"]), each.measured["answers"])
             for each in group
@@ -63,14 +69,12 @@ def table(
     return list(lines.values()), tests
 
 
-def _groups(done: Sequence[Done]) -> Iterator[tuple[str, list[Done]]]:
-    """Yield the runs of each method and model under the name that tests call them by."""
-    several = len({each.trial.model for each in done}) > 1
-    found: dict[str, list[Done]] = {}
+def _groups(done: Sequence[Done]) -> list[list[Done]]:
+    """Return the runs of each method and model."""
+    found: dict[tuple[str, str], list[Done]] = {}
     for each in done:
-        name = f"{each.trial.method}@{each.trial.model}" if several else each.trial.method
-        found.setdefault(name, []).append(each)
-    yield from found.items()
+        found.setdefault((each.trial.method, each.trial.model), []).append(each)
+    return list(found.values())
 
 
 def _line(group: Sequence[Done]) -> Line:
@@ -182,64 +186,80 @@ def recommend(
     about: About = About(),  # noqa: B008 (it is frozen)
 ) -> dict[str, Any]:
     """Return the line with the best mean among those within the limits, and why, in sentences."""
-    from afina.report.words import METRICS, name, only_measured, short
-
-    scored = [line for line in lines if line["scores"] and not only_measured(about, line["method"])]
-    kept = [line for line in scored if not _beyond(line, limits)]
+    said = partial(called, about=about, several=of_several(lines))
+    scored = [line for line in lines if line["scores"]]
+    able = [line for line in scored if not only_measured(about, line["method"])]
+    kept = [line for line in able if not _beyond(line, limits)]
+    out = [said(line) for line in able if _beyond(line, limits)]
+    missing = [said(line) for line in lines if not line["scores"]]
+    left = [_("Beyond the limits: {names}.").format(names=", ".join(out))] if out else []
+    left += [_("Without a result: {names}.").format(names=", ".join(missing))] if missing else []
     if not kept:
-        return {"method": None, "model": None, "why": _("No method was measured within the limits.")}
+        why = [_("No method was measured within the limits."), *left]
+        return {"method": None, "model": None, "why": " ".join(why)}
     metric = next(iter(kept[0]["scores"]))
-    best = max(kept, key=lambda line: direction * line["scores"][metric]["value"])
-    several = len({line["model"] for line in scored if line["model"]}) > 1
-    called = {id(line): f"{line['method']}@{line['model']}" if several and line["model"] else line["method"] for line in scored}  # fmt: skip
-    undecided = {
-        test["b"] if test["a"] == called[id(best)] else test["a"]
-        for test in tests
-        if called[id(best)] in (test["a"], test["b"]) and test["decision"] == "no difference shown"
-    }
-    better = [
-        short(about, line["method"]) for line in lines if line["scores"] and only_measured(about, line["method"])
-        and direction * line["scores"][metric]["value"] > direction * best["scores"][metric]["value"]
-    ]  # fmt: skip
-    equals = [line for line in kept if called[id(line)] in undecided]
-    said = {id(line): short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "") for line in scored}  # fmt: skip
+
+    def good(line: Line) -> float:
+        return float(direction * line["scores"][metric]["value"])
+
+    best = max(kept, key=good)
+    measured = [line for line in scored if only_measured(about, line["method"])]
+    better = [line for line in measured if good(line) > good(best)]
+    others = [line for line in (*kept, *measured) if line is not best]
+    shown = decisions(key(best, several=of_several(lines)), tests)
+    found = [shown.get(key(line, several=of_several(lines))) for line in others]
+    equals = [
+        line for line, each in zip(others, found, strict=True) if each == UNDECIDED and line not in better
+    ]
     why = [
         _("{method} has the best {metric} of what is within the limits: {value}.").format(
-            method=said[id(best)],
-            metric=name(METRICS, metric),
-            value=number(best["scores"][metric]["value"], 3),
+            method=said(best), metric=name(METRICS, metric), value=number(best["scores"][metric]["value"], 3)
         )
     ]
     if equals:
         why.append(
-            _("No difference is shown between it and {others}.").format(
-                others=", ".join(said[id(line)] for line in equals)
+            _("No difference is shown between it and {others}.").format(others=", ".join(map(said, equals)))
+        )
+        why += _smaller(best, equals, said)
+    elif not others:
+        why.append(
+            _("It is the only one within the limits, so there is nothing to compare it with.")
+            if out
+            else _("It is the only one with a result, so there is nothing to compare it with.")
+        )
+    elif set(found) == {"better"}:
+        why.append(
+            _("It is better than every other one within the limits, and the difference is shown.")
+            if out
+            else _("It is better than every other one, and the difference is shown.")
+        )
+    if others and {len(line["seeds"] or ()) for line in scored} - {0} == {1}:
+        why.append(
+            _(
+                "With one seed a difference is one between these trained models, not between the methods: what other "
+                "seeds would change is not known."
             )
         )
-        smaller = [
-            line for line in equals if line["saved_mb"] and line["saved_mb"] < (best["saved_mb"] or 0) / 2
-        ]
-        if smaller:
-            least = min(smaller, key=lambda line: line["saved_mb"])
-            why.append(
-                _("{method} saves {mb} MB instead of {more} MB.").format(
-                    method=said[id(least)],
-                    mb=number(least["saved_mb"], 1),
-                    more=number(best["saved_mb"], 1),
-                )
-            )
-    elif not better:
-        why.append(_("It is better than every other one, and the difference is shown."))
     if better:
         why.append(
             _(
                 "But {names} came out better, which only measures how much was learnt: none of these has learnt enough yet."
-            ).format(names=", ".join(better))
+            ).format(names=", ".join(short(about, line["method"]) for line in better))
         )
-    out = [said[id(line)] for line in scored if line not in kept]
-    if out:
-        why.append(_("Beyond the limits: {names}.").format(names=", ".join(out)))
-    return {"method": best["method"], "model": best["model"], "why": " ".join(why)}
+    return {"method": best["method"], "model": best["model"], "why": " ".join([*why, *left])}
+
+
+def _smaller(best: Line, equals: Sequence[Line], said: Callable[[Line], str]) -> list[str]:
+    """Say which of those that are not shown to be worse saves least, where that is less than half."""
+    smaller = [line for line in equals if line["saved_mb"] and line["saved_mb"] < (best["saved_mb"] or 0) / 2]
+    if not smaller:
+        return []
+    least = min(smaller, key=lambda line: line["saved_mb"])
+    return [
+        _("{method} saves {mb} MB instead of {more} MB.").format(
+            method=said(least), mb=number(least["saved_mb"], 1), more=number(best["saved_mb"], 1)
+        )
+    ]
 
 
 def _beyond(line: Line, limits: Mapping[str, float | None]) -> bool:
