@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from afina.methods.full import Full
 from afina.names import find
 from afina.report import compare as report
 from afina.train.run import read_settings
+from afina.verbs import _trials
 from afina.verbs._ranking import recommend
+from afina.verbs._runners import Runner
 from afina.verbs._settings import FRESH_RATE, preset_rate
 from afina.verbs.compare import seconds
 
@@ -296,6 +299,81 @@ def test_a_small_search_takes_the_best_of_three_rates(afina_: Command) -> None:
         if next(iter(each["scores"]["validation"].values()))["value"] == best
     ]
     assert chosen in rated
+
+
+class Stage:
+    """A runner whose runs score what `scores` says of their learning rate; other rates are not trained."""
+
+    def __init__(self, scores: dict[float, float]) -> None:
+        self.scores, self.run = scores, list[str]()
+
+    def __call__(self, folder: Path, asked: dict[str, Any], _until: float | None, _stop: Any) -> str | None:
+        self.run.append(folder.name)
+        rate = asked["settings"]["learning_rate"]
+        if rate not in self.scores:
+            return "Killed."
+        folder.mkdir()
+        scores = {"validation": {"macro_f1": {"value": self.scores[rate]}}}
+        for name, value in (
+            ("trial.json", asked),
+            ("scores.json", {"scores": scores}),
+            ("measured.json", {}),
+        ):
+            (folder / name).write_text(json.dumps(value), encoding="utf-8")
+        return None
+
+
+def test_a_run_with_another_rate_is_not_taken_for_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    def carried(rate: float | None, until: float | None = None) -> tuple[list[str], str | None]:
+        own = {} if rate is None else {"learning_rate": rate}
+        stage = Stage({1.0: 0.5, 3.0: 0.9})
+        (done,) = _trials.carry_out(
+            [_trials.trial("head", "tiny", 0, own, several=False)], "toy.csv", {"offline": True}, tmp_path,
+            runner=Runner(stage, 1), until=until, tell=lambda _line: None,
+        )  # fmt: skip
+        return stage.run, done.error
+
+    assert carried(1.0) == (["head-0"], None)
+    assert carried(1.0) == ([], None)
+    assert carried(3.0, until=0.0)[0] == [] and carried(1.0) == ([], None)  # too late to replace it
+    assert carried(3.0) == (["head-0"], None)
+    assert carried(3.0) == ([], None)
+    (tmp_path / "head-0/trial.json").unlink()
+    assert carried(3.0) == (["head-0"], None)
+
+
+def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path) -> None:
+    from afina.verbs.compare import _tune, choose
+
+    model = str(toy.model(tmp_path / "tiny"))
+    (tmp_path / "runs").mkdir()
+    chosen = choose({"methods": "head", "models": model, "seeds": 1, "tune": "small"})
+    key = ("head", model, None)
+
+    def tuned(*scores: float) -> tuple[float | None, list[str], list[str]]:
+        """Return the rate that is chosen among those with a score, what is said, and what is then run with it."""
+        stage = Stage(dict(zip(rates, scores, strict=False)))
+        carry_out = partial(
+            _trials.carry_out, data="toy.csv", alike={}, folder=tmp_path / "runs",
+            runner=Runner(stage, 1), until=None, tell=lambda _line: None,
+        )  # fmt: skip
+        found, said = _tune(chosen, 1, carry_out)
+        own = found.get(key, {})
+        searched = len(stage.run)
+        if own:
+            carry_out([_trials.trial("head", model, 0, own, several=False)])
+        return own.get("learning_rate"), said.get(key[:2], []), stage.run[searched:]
+
+    preset = preset_rate(chosen.task, find("methods", "head")(), 16)
+    rates = [factor * preset for factor in _trials.FACTORS]
+    rate, (said,), _run = tuned()
+    assert rate is None and "preset" in said and said.endswith("Killed.")
+    rate, (said,), run = tuned(0.5, 0.6)
+    assert (
+        rate == rates[1] and said.startswith("1 of the 3") and said.endswith("Killed.") and run == ["head-0"]
+    )
+    assert tuned(0.5, 0.6, 0.9) == (rates[2], [], ["head-0"])
+    assert tuned(0.5, 0.6, 0.9) == (rates[2], [], [])
 
 
 @pytest.mark.parametrize(

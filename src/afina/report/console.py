@@ -76,7 +76,8 @@ def compare(result: dict[str, Any]) -> None:
     )
     _changes(best_first, words, several=several)
     for note in dict.fromkeys(note for line in lines for note in line["notes"]):
-        print(note)
+        whose = (called(line, words, several=several) for line in lines if note in line["notes"])
+        print(f"{', '.join(whose)}: {note}")
     for line in lines:
         if line["error"]:
             print(f"{called(line, words, several=several)}: {line['error']}")

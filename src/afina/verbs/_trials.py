@@ -1,8 +1,9 @@
 """The runs of a comparison: which they are, what is told of them, and what came of them."""
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from afina.errors import Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
 from afina.verbs._runners import LATE, Runner
-from afina.verbs._trial import FEW_SHOT, MEASURED
+from afina.verbs._trial import ASKED, FEW_SHOT, MEASURED
 
 FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate, in a small search
 RANDOM = "random_weights"
@@ -71,13 +72,17 @@ def carry_out(
 
     def one(place: int) -> Done:
         each = trials[place]
+        settings = alike | {"model": each.model, "seed": each.seed} | each.settings
+        known = as_asked(folder / each.name, settings, each)
         done = read(each, folder)
-        if done.result is not None:
+        if known and done.result is not None:
             return done
         began = time.perf_counter()
-        settings = alike | {"model": each.model, "seed": each.seed} | each.settings
         asked = {"data": data, "model": each.model, "settings": settings}
-        error = LATE if stop.asked else runner.run(folder / each.name, asked, until, stop)
+        late = stop.asked or (until is not None and time.time() > until)
+        if not (known or late):
+            shutil.rmtree(folder / each.name)
+        error = LATE if late else runner.run(folder / each.name, asked, until, stop)
         if error == LATE:
             return Done(each, None, None, _(LATE))
         tell(
@@ -93,6 +98,21 @@ def carry_out(
     if stop.asked:
         raise Interrupted(_("Stopped; what was finished is kept. Go on with --resume."))
     return found
+
+
+def as_asked(run: Path, settings: Mapping[str, Any], each: Trial) -> bool:
+    """Whether the run in a folder, if there is one, was told what the trial is told now.
+
+    What all runs are told alike cannot have changed since the comparison began; a rate that was searched can.
+    """
+    if not run.exists():
+        return True
+    try:
+        was = json.loads((run / ASKED).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError):
+        return False
+    now = json.loads(json.dumps(settings))
+    return all(was.get(name) == now.get(name) for name in {"model", "seed", "learning_rate", *each.settings})
 
 
 def read(each: Trial, folder: Path) -> Done:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -222,7 +222,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
         runner=runner, until=until, tell=tell,
     )  # fmt: skip
-    tuned = _tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else {}
+    tuned, untried = _tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else ({}, {})
     done = carry_out(
         [
             _trials.trial(
@@ -236,6 +236,8 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         ]
     )  # fmt: skip
     lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows)
+    for line in lines:
+        line["notes"] += untried.get((line["method"], line["model"]), [])
     if not verb.folds and scored.part == "test":
         for sentence in _folds.suggested(len(scored.rows)):
             tell(sentence)
@@ -490,10 +492,11 @@ def _as_begun(place: Path, data: str, settings: dict[str, Any]) -> tuple[str, di
 
 def _tune(
     chosen: Chosen, direction: int, carry_out: Callable[[list[_trials.Trial]], list[_trials.Done]]
-) -> dict[tuple[str, str, int | None], dict[str, Any]]:
+) -> tuple[dict[tuple[str, str, int | None], dict[str, Any]], dict[tuple[str, str], list[str]]]:
     """Return the best of three learning rates for each method, model and fold, by one seed's validation score.
 
-    A fold has a rate of its own, for the validation rows of the others are rows that it is scored on.
+    A fold has a rate of its own, for the validation rows of the others are rows that it is scored on. Returned beside
+    them is what to say of the methods and models of which some run of the search gave no result.
     """
     from afina.models.load import load_config
 
@@ -512,12 +515,38 @@ def _tune(
                 for factor in _trials.FACTORS
                 for fold in chosen.folds
             ]  # fmt: skip
-    for done in carry_out(wanted):
+    every = carry_out(wanted)
+    for done in every:
         if done.result:
             score = next(iter(done.result["scores"]["validation"].values()))["value"] * direction
             key = (done.trial.method, done.trial.model, done.trial.settings.get("fold"))
             found[key] = max(found.get(key, (-math.inf, 0.0)), (score, done.trial.settings["learning_rate"]))
-    return {key: {"learning_rate": rate} for key, (_score, rate) in found.items()}
+    return {key: {"learning_rate": rate} for key, (_score, rate) in found.items()}, _untried(every)
+
+
+def _untried(every: Sequence[_trials.Done]) -> dict[tuple[str, str], list[str]]:
+    """Say of each method and model how many runs of its search gave no result, and why."""
+    groups: dict[tuple[str, str], list[_trials.Done]] = {}
+    for done in every:
+        groups.setdefault((done.trial.method, done.trial.model), []).append(done)
+    found = {}
+    for key, group in groups.items():
+        lost = [done for done in group if not done.result]
+        reasons = " ".join(dict.fromkeys(done.error or _("no run was finished") for done in lost))
+        if len(lost) == len(group):
+            found[key] = [
+                _(
+                    "No run of its search gave a result, so its learning rate is the preset one: {reasons}"
+                ).format(reasons=reasons)
+            ]
+        elif lost:
+            found[key] = [
+                _(
+                    "{n} of the {all} runs of its search gave no result, so its learning rate was chosen among fewer: "
+                    "{reasons}"
+                ).format(n=len(lost), all=len(group), reasons=reasons)
+            ]
+    return found
 
 
 def seconds(budget: str) -> float:
