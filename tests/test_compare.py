@@ -492,6 +492,23 @@ def test_what_a_baseline_beats_is_not_called_worse_than_itself() -> None:
     assert report._reasons(lines, pairs(full_tfidf="worse"), 1, several=False) == []
 
 
+def test_what_is_as_good_and_cheaper_beats_in_the_picture() -> None:
+    figures = {
+        "full": (0.9, 1e6),
+        "lora": (0.9, 1e4),
+        "twin": (0.9, 1e4),
+        "head": (0.5, 1e3),
+        "ia3": (0.4, 1e3),
+    }
+    lines = [
+        line(name, value, trained_weights=cost) | {"name": name} for name, (value, cost) in figures.items()
+    ]
+    found = report._scatter(lines, "trained_weights", 1)
+    assert found and [point.system for point in found.points if point.best] == ["lora", "twin", "head"]
+    worse = report._scatter(lines, "trained_weights", -1)
+    assert worse and [point.system for point in worse.points if point.best] == ["ia3"]
+
+
 def test_what_only_measures_is_not_recommended_but_named() -> None:
     rivals = {"ngram": Rival("Trigrams", "counting trigrams", "…", only_measured=True)}
     lines = [line("full", 4.0, saved_mb=1.0), line("lora", 5.0, saved_mb=1.0), line("ngram", 3.0)]

@@ -147,9 +147,8 @@ def _scatter(lines: list[dict[str, Any]], cost: str, direction: int) -> Scatter 
     points = []
     for line, log in zip(shown, logs, strict=True):
         value = _main(line)["value"]
-        beaten = any(
-            other[cost] <= line[cost] and direction * (_main(other)["value"] - value) > 0 for other in shown
-        )
+        gaps = [(line[cost] - other[cost], direction * (_main(other)["value"] - value)) for other in shown]
+        beaten = any(min(gap) >= 0 and max(gap) > 0 for gap in gaps)  # no worse in either, better in one
         points.append(Point(line["name"], x.at(log), y.at(value), not beaten))
     powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
     return Scatter(
