@@ -17,9 +17,10 @@ from afina.errors import InputError
 from afina.methods.full import Full
 from afina.names import find
 from afina.report import compare as report
+from afina.report.lines import best_first
 from afina.train.run import read_settings
 from afina.verbs import _trials
-from afina.verbs._ranking import recommend
+from afina.verbs._ranking import recommend, table
 from afina.verbs._runners import Runner
 from afina.verbs._settings import FRESH_RATE, preset_rate
 from afina.verbs.compare import seconds
@@ -27,7 +28,7 @@ from afina.verbs.compare import seconds
 Command = Callable[..., toy.Said]
 LINE = {
     *("method", "model", "seeds", "scores", "trained_weights", "saved_mb", "peak_memory_mb", "train_seconds"),
-    *("latency_ms", "ece", "learnt", "change", "forgetting", "notes", "error"),
+    *("latency_ms", "ece", "tokens", "learnt", "change", "forgetting", "notes", "error"),
 }
 FLAGS = ("--methods", "full", "--models", "tiny", "--seeds", "2", "--max-steps", "3", "--quiet", "--json")
 
@@ -507,6 +508,90 @@ def test_what_is_as_good_and_cheaper_beats_in_the_picture() -> None:
     assert found and [point.system for point in found.points if point.best] == ["lora", "twin", "head"]
     worse = report._scatter(lines, "trained_weights", -1)
     assert worse and [point.system for point in worse.points if point.best] == ["ia3"]
+
+
+def lost(method: str, model: str, losses: list[float]) -> _trials.Done:
+    """Return a finished run with one loss a row, each of two tokens."""
+    answers = [{"loss": loss, "tokens": 2, "text": None} for loss in losses]
+    measured = {
+        "answers": answers,
+        "task_settings": {},
+        "saved_mb": 1.0,
+        "latency_ms": 1.0,
+        "forgetting": None,
+    }
+    trial = _trials.trial(method, model, 0, {}, several=True)
+    return _trials.Done(trial, None, measured, None)
+
+
+def test_losses_of_unlike_tokens_are_not_held_against_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from afina.report import console
+
+    task = find("tasks", "causal_lm")()
+    rows = [{"text": f"Line {i}."} for i in range(40)]
+    noise = [i % 7 / 10 for i in range(40)]
+    done = [
+        lost("full", "a", [8 + each for each in noise]),
+        lost("lora", "a", [9 + each for each in reversed(noise)]),
+        lost("full", "b", [4 + each for each in noise]),
+        lost("lora", "b", [5 + each for each in reversed(noise)]),
+    ]
+    ngram = {"ngram": lost("ngram", "a", [10.0] * 40).measured["answers"]}  # type: ignore[index]
+
+    def found(
+        tokens: dict[str | None, str],
+    ) -> tuple[list[dict[str, Any]], set[tuple[str, str]], dict[str, Any]]:
+        lines, tests = table(done, task, ngram, rows, tokens)
+        said = recommend(lines, tests, NONE, task.direction, task.about())
+        return lines, {(test["a"], test["b"]) for test in tests}, said | {"tests": tests}
+
+    _lines, tested, said = found({"a": "a", "b": "a", None: "a"})
+    assert len(tested) == 10 and (said["method"], said["model"]) == ("full", "b")
+
+    lines, tested, said = found({"a": "a", "b": "b", None: "a"})
+    of_a = {("full@a", "lora@a"), ("full@a", "ngram"), ("lora@a", "ngram")}
+    assert tested == of_a | {("full@b", "lora@b")}
+    assert said["method"] is None and "unlike tokens" in said["why"]
+    assert "a: full (a) has the best" in said["why"] and "b: full (b) has the best" in said["why"]
+    ordered = [(line["method"], line["model"]) for line in best_first(lines, -1)]
+    assert ordered == [("full", "a"), ("lora", "a"), ("ngram", None), ("full", "b"), ("lora", "b")]
+    for each in lines:
+        each["trained_weights"] = 5 if each["model"] == "a" else 1
+    result = {
+        "run": "r", "task": "causal_lm", "task_settings": {}, "part": "test", "folds": 0, "direction": -1,
+        "rows": lines, "tests": said.pop("tests"), "recommendation": said,
+    }  # fmt: skip
+    (tmp_path / "scores.json").write_text(json.dumps(result), encoding="utf-8")
+    assert report.write(tmp_path).read_text(encoding="utf-8").count("unlike tokens") == 2
+    pictured = report._scatter([each | {"name": each["method"]} for each in lines[:4]], "trained_weights", -1)
+    assert pictured and [point.best for point in pictured.points] == [True, False, True, False]
+    console.compare(result)
+    assert "unlike tokens" in capsys.readouterr().out
+
+
+def test_models_have_the_same_tokens_where_their_tokenizers_part_text_alike(tmp_path: Path) -> None:
+    from afina.models.load import load_tokenizer
+    from afina.verbs._tokens import shared
+
+    models = {name: toy.model(tmp_path / name) for name in ("tiny", "saved", "cut", "other", "broken")}
+    load_tokenizer(models["tiny"]).save_pretrained(models["saved"])
+    change(models["cut"] / "tokenizer.json", truncation=None, padding=None)
+    change(models["other"] / "tokenizer.json", normalizer=None)
+    change(models["broken"] / "config.json", vocab_size=3)
+    models["chain.toml"] = models["tiny"]
+    found = {"tiny": "tiny", "saved": "tiny", "cut": "tiny", "other": "other", None: "tiny"}
+    assert shared(models, [], template=False) == found | {"chain.toml": "tiny"}
+    assert shared(models, ["chain.toml"], template=False) == found | {"chain.toml": "chain.toml"}
+    models = {name: models[name] for name in ("broken", "chain.toml", "other")}
+    assert shared(models, ["chain.toml"], template=False) == {
+        "chain.toml": "chain.toml",
+        "other": "other",
+        None: "",
+    }
+    (models["other"] / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert shared({"a": models["chain.toml"], "b": models["other"]}, [], template=True)["b"] == "b"
 
 
 def test_what_only_measures_is_not_recommended_but_named() -> None:

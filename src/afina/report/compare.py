@@ -10,7 +10,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report import page
 from afina.report.charts import Axis, Dot, Dots
-from afina.report.lines import called, decisions, key, of_several
+from afina.report.lines import UNLIKE, best_first, called, decisions, groups, key, of_several
 from afina.report.record import task
 
 COSTS = {
@@ -41,10 +41,7 @@ class Scatter(NamedTuple):
 def write(run: Path) -> Path:
     """Write `report.html` into the comparison's folder, in the current language, and return its path."""
     result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-    lines = sorted(
-        (line for line in result["rows"] if line["scores"]),
-        key=lambda line: -result["direction"] * _main(line)["value"],
-    )
+    lines = best_first(result["rows"], result["direction"])
     metric = next(iter(lines[0]["scores"])) if lines else None
     several = of_several(result["rows"])
     about = task(result["task"], result["task_settings"]).about()
@@ -62,7 +59,12 @@ def write(run: Path) -> Path:
                 f"{line['name']}: {note}" for line in result["rows"] for note in line["notes"]
             ),
             metric=metric,
-            reasons=_reasons(lines, result["tests"], result["direction"], several),
+            unlike=_(UNLIKE) if len(groups(lines)) > 1 else None,
+            reasons=[
+                reason
+                for group in groups(lines)
+                for reason in _reasons(group, result["tests"], result["direction"], several)
+            ],
             dots=_dots(lines, metric) if metric else None,
             scatters=[found for cost in COSTS if (found := _scatter(lines, cost, result["direction"]))],
             recommended=next(
@@ -147,7 +149,8 @@ def _scatter(lines: list[dict[str, Any]], cost: str, direction: int) -> Scatter 
     points = []
     for line, log in zip(shown, logs, strict=True):
         value = _main(line)["value"]
-        gaps = [(line[cost] - other[cost], direction * (_main(other)["value"] - value)) for other in shown]
+        rivals = [other for other in shown if other.get("tokens") == line.get("tokens")]
+        gaps = [(line[cost] - other[cost], direction * (_main(other)["value"] - value)) for other in rivals]
         beaten = any(min(gap) >= 0 and max(gap) > 0 for gap in gaps)  # no worse in either, better in one
         points.append(Point(line["name"], x.at(log), y.at(value), not beaten))
     powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)

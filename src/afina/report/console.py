@@ -14,7 +14,7 @@ from rich.table import Table
 from afina.core import About
 from afina.messages import N_, _
 from afina.messages.numbers import number
-from afina.report.lines import called, of_several
+from afina.report.lines import best_first, called, of_several
 from afina.report.numbers import interval, share
 from afina.report.record import saved_task, task
 from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system, undecided
@@ -54,27 +54,22 @@ def compare(result: dict[str, Any]) -> None:
     lines, words = result["rows"], task(result["task"], result["task_settings"]).about()
     metric = next((next(iter(line["scores"])) for line in lines if line["scores"]), "")
     several = of_several(lines)
-    best_first = sorted(
-        lines,
-        key=lambda line: -result["direction"] * line["scores"][metric]["value"] if line["scores"] else 1e9,
-    )
-    scores = [(line["scores"] or {}).get(metric) for line in best_first]
+    shown = [*best_first(lines, result["direction"]), *(line for line in lines if not line["scores"])]
+    scores = [(line["scores"] or {}).get(metric) for line in shown]
     costs = (_("weights trained"), _("saved, MB"), _("memory, MB"), _("training, s"))
     _print(
         _(TITLES[result["part"]]),
         [
-            _Column(_("method"), [called(line, words, several=several) for line in best_first], words=True),
+            _Column(_("method"), [called(line, words, several=several) for line in shown], words=True),
             _Column(name(METRICS, metric), [_cell(score) for score in scores]),
             _Column(_("95 %\u00a0interval"), [_range(score) if score else "–" for score in scores]),
             *(
-                _Column(
-                    head, [number(line[key], digits) for line in best_first], spare=DISPENSABLE.index(key) + 1
-                )
+                _Column(head, [number(line[key], digits) for line in shown], spare=DISPENSABLE.index(key) + 1)
                 for head, (key, digits) in zip(costs, COSTS.items(), strict=True)
             ),
         ],
     )
-    _changes(best_first, words, several=several)
+    _changes(shown, words, several=several)
     for note in dict.fromkeys(note for line in lines for note in line["notes"]):
         whose = (called(line, words, several=several) for line in lines if note in line["notes"])
         print(f"{', '.join(whose)}: {note}")

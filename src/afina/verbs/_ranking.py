@@ -9,7 +9,7 @@ from afina.core import About, Row, Task
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.names import find, known
-from afina.report.lines import UNDECIDED, called, decisions, key, of_several
+from afina.report.lines import UNDECIDED, UNLIKE, called, decisions, groups, key, of_several
 from afina.report.words import METRICS, name, only_measured, short
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
 from afina.scoring.paired import decision
@@ -29,14 +29,21 @@ class Told(NamedTuple):
 
 
 def table(
-    done: Sequence[Done], task: Task, rivals: Mapping[str, Sequence[Any]], rows: Sequence[Row]
+    done: Sequence[Done],
+    task: Task,
+    rivals: Mapping[str, Sequence[Any]],
+    rows: Sequence[Row],
+    tokens: Mapping[str | None, str],
 ) -> tuple[list[Line], list[Line]]:
-    """Return the table, a line a method and model and one a baseline, and the tests between every two lines."""
+    """Return the table, a line a method and model and one a baseline, and the tests between every two lines.
+
+    `tokens` are as `_tokens.shared` returns them: losses a token are tested among lines with the same ones only.
+    """
     lines: dict[str, Line] = {}
     answers: dict[str, list[Told]] = {}
-    groups = _groups(done)
-    made = [_line(group) for group in groups]
-    for line, group in zip(made, groups, strict=True):
+    runs = _runs(done)
+    made = [_line(group) for group in runs]
+    for line, group in zip(made, runs, strict=True):
         name = key(line, several=of_several(made))
         lines[name] = line
         answers[name] = [
@@ -61,15 +68,21 @@ def table(
         for name, told in answers.items()
         if told
     }  # fmt: skip
+    if main == "loss" and len(set(tokens.values())) > 1:
+        for line in lines.values():
+            line["tokens"] = tokens.get(line["model"], line["model"])
+    alike: dict[str | None, dict[str, System]] = {}
     for name, one in systems.items():
-        lines[name]["scores"] = _scores(answers[name], rows, one, list(systems.values()))
+        alike.setdefault(lines[name]["tokens"], {})[name] = one
+    for name, one in systems.items():
+        lines[name]["scores"] = _scores(answers[name], rows, one, list(alike[lines[name]["tokens"]].values()))
         lines[name]["ece"] = _calibration(answers[name], rows)
     metric = next(iter(next(iter(lines[name]["scores"] for name in systems)))) if systems else ""
-    tests = [_told(pair) for pair in compare(systems, metric, task.direction)]
+    tests = [_told(pair) for group in alike.values() for pair in compare(group, metric, task.direction)]
     return list(lines.values()), tests
 
 
-def _groups(done: Sequence[Done]) -> list[list[Done]]:
+def _runs(done: Sequence[Done]) -> list[list[Done]]:
     """Return the runs of each method and model."""
     found: dict[tuple[str, str], list[Done]] = {}
     for each in done:
@@ -98,6 +111,7 @@ def _line(group: Sequence[Done]) -> Line:
         "train_seconds": typical([_train_seconds(each) for each in results]),
         "latency_ms": typical([each["latency_ms"] for each in measured]),
         "ece": None,
+        "tokens": None,
         "learnt": _learnt(results),
         "change": _change(group),
         "forgetting": _forgetting.typical([each["forgetting"] for each in measured]),
@@ -185,8 +199,33 @@ def recommend(
     direction: int,
     about: About = About(),  # noqa: B008 (it is frozen)
 ) -> dict[str, Any]:
-    """Return the line with the best mean among those within the limits, and why, in sentences."""
-    said = partial(called, about=about, several=of_several(lines))
+    """Return the line with the best mean among those within the limits, and why, in sentences.
+
+    Among lines that cannot be compared there is none, and of each group it is said which is the best in it.
+    """
+    several = of_several(lines)
+    if len(groups(lines)) < 2:
+        return _best(lines, tests, limits, direction, about, several=several)
+    why = [_(UNLIKE)]
+    for tokens in dict.fromkeys(line["tokens"] for line in lines):
+        group = [line for line in lines if line["tokens"] == tokens]
+        models = ", ".join(dict.fromkeys(line["model"] for line in group if line["model"]))
+        if models:
+            why.append(f"{models}: {_best(group, tests, limits, direction, about, several=several)['why']}")
+    return {"method": None, "model": None, "why": " ".join(why)}
+
+
+def _best(
+    lines: Sequence[Line],
+    tests: Sequence[Line],
+    limits: Mapping[str, float | None],
+    direction: int,
+    about: About,
+    *,
+    several: bool,
+) -> dict[str, Any]:
+    """Return the recommendation among lines that can be compared; with `several` models each is named."""
+    said = partial(called, about=about, several=several)
     scored = [line for line in lines if line["scores"]]
     able = [line for line in scored if not only_measured(about, line["method"])]
     kept = [line for line in able if not _beyond(line, limits)]
@@ -206,8 +245,8 @@ def recommend(
     measured = [line for line in scored if only_measured(about, line["method"])]
     better = [line for line in measured if good(line) > good(best)]
     others = [line for line in (*kept, *measured) if line is not best]
-    shown = decisions(key(best, several=of_several(lines)), tests)
-    found = [shown.get(key(line, several=of_several(lines))) for line in others]
+    shown = decisions(key(best, several=several), tests)
+    found = [shown.get(key(line, several=several)) for line in others]
     equals = [
         line for line, each in zip(others, found, strict=True) if each == UNDECIDED and line not in better
     ]

@@ -15,7 +15,7 @@ from afina.models.find import alike, writes
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _chain, _folds, _forgetting, _ranking, _trials
+from afina.verbs import _chain, _folds, _forgetting, _ranking, _tokens, _trials
 from afina.verbs._job import passing, same, unchanged
 from afina.verbs._prepare import Folded, Prepared, prepare, prepare_folds
 from afina.verbs._runners import RUNNERS
@@ -235,7 +235,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
             for fold in chosen.folds
         ]
     )  # fmt: skip
-    lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows)
+    lines, tests = _ranking.table(scored.whole(done), scored.task, rivals, scored.rows, _tokens_of(chosen))
     for line in lines:
         line["notes"] += untried.get((line["method"], line["model"]), [])
     if not verb.folds and scored.part == "test":
@@ -403,6 +403,16 @@ def _scored(data: str, chosen: Chosen) -> Scored:
     task, splits = prepared.task, prepared.splits
     part, rows = ("test", splits.test) if splits.test else ("validation", splits.validation)
     return Scored(task, part, rows, [rows], splits.fingerprint, prepared.notes, [prepared], None)
+
+
+def _tokens_of(chosen: Chosen) -> dict[str | None, str]:
+    """Return for each model the first one that has its tokens; tokens that a chain adds are its own."""
+    own = [
+        name
+        for name, chain in chosen.chains.items()
+        if any(stage.get("add_tokens") for stage in chain["stage"])
+    ]
+    return _tokens.shared(chosen.models, own, template=chosen.verb.task == "chat")
 
 
 def _once(chosen: Chosen) -> list[str]:
