@@ -17,15 +17,17 @@ import families
 import toy
 import toys
 from afina.batching.plan import generator
-from afina.core import Batch, Row, Table, Task
+from afina.core import Batch, Row, Stage, Table, Task
 from afina.data.spans import located, words
 from afina.errors import InputError
 from afina.methods.full import Full
+from afina.models import parts
 from afina.models.load import load, load_tokenizer
 from afina.names import find, known
 from afina.tasks._windows import read
 from afina.tasks._word_places import find as find_words
 from afina.train.bundle import Base, Bundle
+from afina.train.frozen import frozen_blocks
 
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 run = pytest.fixture(toy.command)
@@ -229,6 +231,25 @@ def test_a_backbone_of_another_name_is_found(family: str, folders: Callable[[str
     """The head for questions calls the backbone otherwise than the file does."""
     model: Any = load(folders(family), QUESTIONS, {"num_labels": 2})
     assert model.drawn == {"qa_outputs.weight", "qa_outputs.bias"}
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_top_blocks_are_as_many_as_are_asked(family: str, folders: Callable[[str], Path]) -> None:
+    """Their own heads learn with them; embeddings, and heads tied to those, do not."""
+    model: Any = load(folders(family), families.FAMILIES[family].head, {})
+    paths = parts.blocks(model)
+    vocabulary = next(
+        name for name, weight in model.named_parameters() if weight is model.get_input_embeddings().weight
+    )
+    for count in range(1, len(paths) + 1):
+        trained = find("methods", "partial").of({"top_blocks": count}).trains(model)
+        learning = [path for path in paths if any(name.startswith(f"{path}.") for name in trained)]
+        assert learning == paths[-count:]
+        assert parts.head(model) <= trained and vocabulary not in trained
+        assert not any(re.search("embed|wte|wpe|shared", name) for name in trained)
+        assert frozen_blocks(model, Stage("all", trained)) == (
+            [] if family in ("T5", "BART") else paths[:-count]
+        )
 
 
 @pytest.mark.parametrize(("family", "apart"), [("T5", False), ("BART", True)])

@@ -242,10 +242,14 @@ def test_plain_peft_reads_an_adapter(shape: str, name: str, bases: dict[str, Pat
     read = peft.PeftModel.from_pretrained(plain, str(tmp_path))
     assert torch.allclose(answer(case, read), answer(case, model), atol=1e-6)
     assert read.peft_config["default"].base_model_name_or_path == str(bases[shape])
+    assert (
+        load_file(tmp_path / "adapter_model.safetensors").keys()
+        == peft.get_peft_model_state_dict(read).keys()
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["lora", "ia3"])
+@pytest.mark.parametrize("name", ["lora", "lora, rslora", "lora, dora", "ia3"])
 def test_an_adapter_of_plain_peft_is_read(
     shape: str, name: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -256,22 +260,86 @@ def test_an_adapter_of_plain_peft_is_read(
     common: dict[str, Any] = {
         "task_type": "SEQ_CLS", "fan_in_fan_out": shape == "gpt2", "modules_to_save": heads,
     }  # fmt: skip
-    if name == "lora":
+    kind = name.split(",")[0]
+    if kind == "lora":
+        common |= {"use_rslora": "rslora" in name, "use_dora": "dora" in name}
         every = {"bert": "all-linear", "distilbert": ["q_lin", "v_lin"], "modernbert": ["Wqkv"]}.get(shape)
         config: Any = peft.LoraConfig(r=3, target_modules=every, lora_alpha=5, **common)
     else:
         config = peft.IA3Config(**common, **ia3_targets(shape))
+    theirs = written_by_peft(plain, config, tmp_path)
+    method = find("methods", kind)()
+    ours = method.load(tmp_path, case.task.head, case.task.config(), bases[shape])
+    assert torch.allclose(answer(case, ours), answer(case, theirs), atol=1e-6)
+    told = answer(case, ours)
+    switched_off(case._replace(method=method), ours, None, told, whole=False)
+
+
+def written_by_peft(plain: Any, config: Any, folder: Path) -> Any:
+    """Return a model that plain peft has put something else than nothing into, saved in `folder`."""
     theirs = peft.get_peft_model(plain, config)
     with torch.no_grad():
         for weight in theirs.parameters():
             if weight.requires_grad:
                 weight += 0.05 * torch.randn_like(weight)
-    theirs.save_pretrained(str(tmp_path))
-    method = find("methods", name)()
-    ours = method.load(tmp_path, case.task.head, case.task.config(), bases[shape])
-    assert torch.allclose(answer(case, ours), answer(case, theirs), atol=1e-6)
-    told = answer(case, ours)
-    switched_off(case._replace(method=method), ours, None, told, whole=False)
+    theirs.save_pretrained(str(folder))
+    return theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    [
+        ("lora", {"bias": "all"}),
+        ("lora", {"bias": "lora_only"}),
+        ("lora", {"bias": "all", "modules_to_save": ["pooler"], "use_dora": True}),
+        ("lora", {"modules_to_save": ["word_embeddings"]}),
+        ("lora", {"target_modules": ["word_embeddings", "query"]}),
+        ("ia3", {"modules_to_save": ["pooler"]}),
+    ],
+)
+def test_what_plain_peft_trained_beside_is_saved_again(
+    name: str, knobs: dict[str, Any], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    case, method = toys.case("classification-full", bases["bert"]), find("methods", name)()
+    kind: Any = peft.LoraConfig if name == "lora" else peft.IA3Config
+    theirs = written_by_peft(plain_base(case), kind(task_type="SEQ_CLS", **knobs), tmp_path / "theirs")
+    ours = method.load(tmp_path / "theirs", case.task.head, case.task.config(), bases["bert"])
+    told = answer(case, theirs)
+    assert torch.allclose(answer(case, ours), told, atol=1e-6)
+    switched_off(case._replace(method=method), ours, None, answer(case, ours), whole=False)
+    (tmp_path / "ours").mkdir()
+    method.save(ours, tmp_path / "ours", str(bases["bert"]))
+    again = method.load(tmp_path / "ours", case.task.head, case.task.config(), bases["bert"])
+    assert torch.allclose(answer(case, again), told, atol=1e-6)
+    read = peft.PeftModel.from_pretrained(plain_base(case), str(tmp_path / "ours"))
+    assert torch.allclose(answer(case, read), told, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of peft, about ties
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"trainable_token_indices": {"wte": [5, 6]}}, "trainable_token_indices"),
+        ({"modules_to_save": ["wte"]}, r"changes transformer\.wte\.weight alone"),
+        ({"modules_to_save": ["lm_head"]}, r"changes lm_head\.weight alone"),
+        ({"target_modules": ["lm_head"]}, None),
+    ],
+)
+def test_an_adapter_that_cannot_be_kept_apart_is_refused(
+    knobs: dict[str, Any], said: str | None, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """The head of this GPT-2 is tied to its embeddings; a copy of it that peft writes down unchanged does no harm."""
+    head = "AutoModelForCausalLM"
+    plain = getattr(transformers, head).from_pretrained(bases["gpt2"], dtype=torch.float32)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", **{"target_modules": ["c_attn"]} | knobs)
+    theirs, ids = written_by_peft(plain, config, tmp_path).eval(), torch.arange(5, 15)[None]
+    if said:
+        with pytest.raises(InputError, match=said):
+            find("methods", "lora")().load(tmp_path, head, {}, bases["gpt2"])
+        return
+    ours: Any = find("methods", "lora")().load(tmp_path, head, {}, bases["gpt2"]).eval()
+    with torch.no_grad():
+        assert torch.allclose(ours(ids).logits, theirs(ids).logits, atol=1e-6)
 
 
 def ia3_targets(shape: str) -> dict[str, list[str]]:
@@ -453,6 +521,25 @@ def test_gradual_thaws_from_the_top(bases: dict[str, Path]) -> None:
     assert rates["bert.encoder.layer.1.output.dense.weight"] == pytest.approx(1 / 2.6)
     assert rates["bert.encoder.layer.0.output.dense.weight"] == pytest.approx(1 / 2.6**2)
     assert rates["bert.embeddings.word_embeddings.weight"] == pytest.approx(1 / 2.6**2)
+
+
+@pytest.mark.parametrize(
+    ("count", "groups", "thawing"), [(1, 4, [1]), (2, 1, [2]), (2, 4, [1]), (6, 4, [2, 4])]
+)
+def test_gradual_begins_with_blocks_where_the_head_is_tied(
+    count: int, groups: int, thawing: list[int]
+) -> None:
+    """`thawing` says how many of the highest blocks learn in each stage before the last."""
+    config = transformers.GPT2Config(vocab_size=50, n_embd=8, n_layer=count, n_head=2, n_positions=8)
+    model = transformers.GPT2LMHeadModel(config)
+    stages = find("methods", "gradual").of({"unfreezing_groups": groups}).stages(model)
+    assert sum(stage.share for stage in stages) == pytest.approx(1)
+    assert stages[-1].trainable is None and len(stages) == len(thawing) + 1
+    for stage, blocks in zip(stages, thawing, strict=False):
+        found = {name.split(".")[2] for name in stage.trainable or () if ".ln_f." not in name}
+        assert found == {str(count - 1 - i) for i in range(blocks)}
+    rates = stages[0].rates or {}
+    assert rates[f"transformer.h.{count - 1}.ln_1.weight"] == 1 > rates["transformer.wte.weight"]
 
 
 def test_layer_decay_falls_towards_the_embeddings(bases: dict[str, Path]) -> None:

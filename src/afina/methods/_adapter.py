@@ -91,9 +91,10 @@ class Adapter(Method):
         return model
 
     def saved(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the weights to save, by name."""
-        trained = self.trained(model)
-        return {name: weight.detach() for name, weight in model.named_parameters() if name in trained}
+        """Return the weights to save, by name: the trained ones, and others of the base that a file has replaced."""
+        originals: Any = model.originals
+        kept = self.trained(model) | originals.keys()
+        return {name: weight.detach() for name, weight in model.named_parameters() if name in kept}
 
     def restores(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Put the saved weights back; InputError where they are not those that the method has in this model."""

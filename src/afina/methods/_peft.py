@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,12 @@ from afina.messages import _
 from afina.methods._adapter import WEIGHTS, Adapter
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
 PREFIX = "base_model.model."  # what PEFT writes in front of every name
 NAME = "default"  # of the one adapter in a model
+LENGTHS = "lora_magnitude_vector"  # DoRA's; PEFT's files name them without the ".weight" of its layers
 # The classes whose PEFT wrappers do nothing wrong; another head goes with PEFT's general wrapper.
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -68,29 +71,47 @@ class Peft(Adapter):
         kind = type(model).__name__
         config.task_type = next((each for end, each in TASK_TYPES.items() if kind.endswith(end)), None)
         weights = self.saved(model)
-        own = self.trains(model)
-        beside = {
+        whole = {
             name.rpartition(".")[0] if inside(model, name) else name.partition(".")[0]
-            for name in weights.keys() - own
+            for name in weights.keys() - self.trains(model)
+            if name in self.trained(model) or not _by_the_way(config, name)
         }
-        config.modules_to_save = sorted(beside) or None
-        named = {PREFIX + name.replace(f".{NAME}", ""): weight for name, weight in weights.items()}
-        save_file({name: weight.contiguous() for name, weight in named.items()}, folder / WEIGHTS)
+        config.modules_to_save = sorted(whole) or None
+        save_file({_filed(name): weight.contiguous() for name, weight in weights.items()}, folder / WEIGHTS)
         config.save_pretrained(folder)
         model.config.save_pretrained(folder)  # type: ignore[operator,union-attr]
 
     def load(self, folder: Path, head: str, config: Mapping[str, Any], base: Path | None) -> nn.Module:
-        """Return the model of a folder that `save` or plain `peft` wrote; the folder's own knobs count."""
+        """Return the model of a folder that `save` or plain `peft` wrote; the folder's own knobs count.
+
+        InputError where the folder changes what this model cannot have changed: single tokens, one end of a tie.
+        """
         from peft import PeftConfig, set_peft_model_state_dict
-        from safetensors.torch import load_file
 
         from afina.models.load import load
         from afina.models.parts import drawn
 
         assert base is not None
+        knobs = PeftConfig.from_pretrained(str(folder))
+        if getattr(knobs, "trainable_token_indices", None):
+            raise InputError(
+                _(
+                    "The adapter in {folder} trains single tokens (trainable_token_indices), which is not read here; "
+                    "merge it into its base model with peft, and begin with that."
+                ).format(folder=folder)
+            )
+        weights = _read(folder / WEIGHTS)
         model = load(base, head, config)
-        inject(model, PeftConfig.from_pretrained(str(folder)))
-        weights = load_file(folder / WEIGHTS)
+        inject(model, knobs)
+        for name, weight in _tied(model):
+            found = weights.get(_filed(name), weight)
+            if not found.to(weight.dtype).equal(weight):
+                raise InputError(
+                    _(
+                        "The adapter in {folder} changes {name} alone, which in this model is one with another weight; "
+                        "its answers would not be those that it was trained to give."
+                    ).format(folder=folder, name=name)
+                )
         own = dict(model.named_parameters())
         model.originals = {  # type: ignore[assignment]
             name: own[name].detach().clone()
@@ -98,7 +119,7 @@ class Peft(Adapter):
             if name in own
         }
         result: Any = set_peft_model_state_dict(model, weights)
-        present = {name for name in own if PREFIX + name.replace(f".{NAME}", "") in weights}
+        present = {name for name in own if _filed(name) in weights}
         lacking = {*self.trains(model), *drawn(model)} - present
         if result.unexpected_keys or lacking:
             raise InputError(
@@ -119,6 +140,35 @@ def inject(model: nn.Module, config: Any) -> None:
     config.modules_to_save = None  # PEFT would keep a second head beside the first
     config.inference_mode = False
     inject_adapter_in_model(config, model, NAME)
+
+
+def _filed(name: str) -> str:
+    """Return what PEFT's file calls the weight of that name."""
+    return PREFIX + name.replace(f".{NAME}", "").replace(f"{LENGTHS}.weight", LENGTHS)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Return the weights in PEFT's file, without those that `bias="all"` writes a second time."""
+    from safetensors.torch import load_file
+
+    again = re.compile(r"\.(modules_to_save|original_module)\.")
+    return {
+        name.replace(f"{LENGTHS}.weight", LENGTHS): weight
+        for name, weight in load_file(file).items()
+        if not again.search(name)
+    }
+
+
+def _tied(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the weights that have more than one name, under each of them."""
+    every = list(model.named_parameters(remove_duplicate=False))
+    names = Counter(id(weight) for _name, weight in every)
+    return [(name, weight) for name, weight in every if names[id(weight)] > 1]
+
+
+def _by_the_way(config: Any, name: str) -> bool:
+    """Whether PEFT's file holds the weight of that name without its module being one of `modules_to_save`."""
+    return ".base_layer." in name or (name.endswith(".bias") and getattr(config, "bias", "none") != "none")
 
 
 def settled(model: nn.Module) -> Any:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Gradual(Whole):
     """First the head learns, then one more group of blocks at a time, at last all (Howard & Ruder 2018).
 
+    A head tied to the embeddings thaws with them, so the highest blocks begin there.
+
     Each group learns slower than the one above it, and each stage has a slanted triangle of its own. The paper
     unfreezes a layer an epoch and divides its rate by 2.6; a dozen blocks would leave the lowest no rate at all, so
     here the steps are those of groups.
@@ -35,16 +37,22 @@ class Gradual(Whole):
         return {"learning_rate": 3e-3 if hidden_size <= 256 else 3e-4 if hidden_size <= 512 else 1e-4}
 
     def stages(self, model: nn.Module) -> list[Stage]:
-        from afina.models.parts import depths
+        from afina.models.parts import blocks, depths, head
 
-        depth = depths(model)
-        top = max(depth.values())
-        size = -(-(top - 1) // self.unfreezing_groups)
-        # 0 the head, then the groups of blocks downwards; the embeddings thaw with the lowest.
-        group = {name: -(-(top - max(each, 1)) // size) for name, each in depth.items()}
+        depth, count = depths(model), len(blocks(model))
+        size = -(-count // self.unfreezing_groups)
+        headed = bool(head(model))
+        lowest = int(
+            headed or size < count
+        )  # the embeddings thaw with the lowest blocks, but never first of all
+        # 0 the head, or the highest blocks where it has no weights of its own; then the groups of blocks downwards.
+        group = {
+            name: -(-(count + 1 - max(each, lowest)) // size) - (not headed) for name, each in depth.items()
+        }
         rates = {name: self.rate_divisor**-each for name, each in group.items()}
-        names = [{name for name, each in group.items() if each <= i} for i in range(max(group.values()))]
-        thawed = [frozenset(each) for each in names if each]  # a head tied to the embeddings thaws with them
+        thawed = [
+            frozenset(name for name, each in group.items() if each <= i) for i in range(max(group.values()))
+        ]
         share = self.unfreezing_share / len(thawed)
         return [
             *(

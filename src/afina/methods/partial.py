@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Partial(Adapter):
-    """The top blocks and the head learn; embeddings and lower blocks stay as they are, without dropout."""
+    """The top blocks and the head learn; embeddings and lower blocks stay as they are, without dropout.
+
+    A head tied to the embeddings (GPT-2, T5) is theirs and stays as it is. Of an encoder-decoder the decoder's blocks
+    lie above the encoder's.
+    """
 
     change: ClassVar[str] = N_("part of the weights")
 
@@ -36,8 +40,7 @@ class Partial(Adapter):
             )
 
     def trains(self, model: nn.Module) -> Collection[str]:
-        from afina.models.parts import depths, head
+        from afina.models.parts import blocks, depths
 
-        depth = depths(model)
-        top = max(depth.values()) - self.top_blocks
-        return {name for name, each in depth.items() if each >= top} | head(model)
+        below = len(blocks(model)) - self.top_blocks
+        return {name for name, each in depths(model).items() if each > below}

@@ -21,6 +21,8 @@ ROLES = {
 
 
 CROSS = ("EncDecAttention", "encoder_attn")  # attention of a decoder to what the encoder has read
+# Embeddings and their normalisations, which some families (BART, DeBERTa) declare after the blocks they feed.
+EMBEDDINGS = re.compile(r"embed|^deberta\.encoder\.LayerNorm\.")
 
 
 def backbone(model: nn.Module) -> str:
@@ -40,7 +42,11 @@ def inside(model: nn.Module, name: str) -> bool:
 
 def head(model: nn.Module) -> frozenset[str]:
     """Return the names of the weights outside the backbone; a vocabulary tied to the embeddings is not one."""
-    return frozenset(name for name, _weight in model.named_parameters() if not inside(model, name))
+    # XLM-R declares its head first, so a tied vocabulary goes by the head's name there.
+    tied = model.get_input_embeddings().weight  # type: ignore[operator]
+    return frozenset(
+        name for name, weight in model.named_parameters() if weight is not tied and not inside(model, name)
+    )
 
 
 def answers_in_words(model: nn.Module) -> bool:
@@ -83,14 +89,16 @@ def blocks(model: nn.Module) -> list[str]:
 def depths(model: nn.Module) -> dict[str, int]:
     """Return of each weight how deep it lies: 0 the embeddings, then the blocks from 1, one more the head.
 
-    What stands in the backbone after a block (a last normalisation, the pooler) goes with that block.
+    What stands in the backbone after a block (a last normalisation, the pooler) goes with that block. A vocabulary
+    tied to the embeddings lies as deep as they do, so nothing may lie above the blocks.
     """
     above, depth, found = head(model), 0, {}
     paths = blocks(model)
     for name, _weight in model.named_parameters():
         block = next((i for i, path in enumerate(paths, 1) if name.startswith(path + ".")), None)
         depth = block or depth
-        found[name] = len(paths) + 1 if name in above else depth
+        embeds = not block and EMBEDDINGS.search(name)
+        found[name] = len(paths) + 1 if name in above else 0 if embeds else depth
     return found
 
 
