@@ -10,12 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
+import families
 from afina.data import encode, hub
 from afina.data.corpus import OWN_FILES, Corpus, unchanged
 from afina.data.plain_text import documents, split_sentences
 from afina.data.unseen import Unseen
 from afina.errors import InputError
+from afina.models.byte_bpe import train_byte_bpe
 from afina.models.wordpiece import train_wordpiece
 
 TEXT = """El niño comió pan en la montaña. ¿Quién vino ayer? ¡Qué alegría!
@@ -30,6 +33,12 @@ The child ate bread. "Who came?" she asked. It was 5.30 in the morning.
 @pytest.fixture(scope="module")
 def tokenizer():
     return train_wordpiece(iter(TEXT.splitlines() * 50), 2200)
+
+
+@pytest.fixture(scope="module", params=["pieces", "bytes"])
+def either(request, tokenizer):
+    """A tokenizer without blanks and line ends among its tokens, and one with them."""
+    return tokenizer if request.param == "pieces" else train_byte_bpe(iter([TEXT] * 9), 400)
 
 
 @pytest.fixture
@@ -127,21 +136,65 @@ def test_corpus_holds_documents_sentences_and_tokens(tokenizer, text_file, tmp_p
     assert words(tokenizer, reopened) == words(tokenizer, corpus)
 
 
-def test_batch_borders_change_nothing(tokenizer, text_file, tmp_path, monkeypatch):
-    whole = Corpus.build([text_file], tokenizer, tmp_path / "whole")
+GIVEN = "La casa  es azul. \tEl gato duerme. ¿Vienes?\n  Otra línea.\nFin."
+LINES = "La casa  es azul. El gato duerme. ¿Vienes?\nOtra línea.\nFin."
+AS_THEY_WERE = {"BERT", "DistilBERT", "ELECTRA", "DeBERTa-v3", "XLM-R", "T5"}
+
+
+def llama_as_of_old():
+    """Llama's tokenizer in the form in which many files hold it: the blank before a text is put there first of all."""
+    made = families.tokenizer(families.FAMILIES["Llama"])
+    made.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    made.backend_tokenizer.pre_tokenizer = None
+    return made
+
+
+@pytest.mark.parametrize("family", ["afina", "old Llama", *families.FAMILIES])
+def test_a_document_has_the_tokens_of_its_whole_text(family, tmp_path):
+    """Encoded sentence by sentence, and yet with the blanks and line ends between them, where these are tokens."""
+    if family == "afina":
+        made = train_byte_bpe(iter([LINES] * 9), 400)
+    else:
+        made = llama_as_of_old() if family == "old Llama" else families.tokenizer(families.FAMILIES[family])
+    file = tmp_path / "text.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in (GIVEN, "Uno.", GIVEN)), "utf-8")
+    corpus = Corpus.build([file], made, tmp_path / "corpus")
+    backend = encode.plain(made)
+    for place, text in enumerate((LINES, "Uno.", LINES)):
+        ids = np.concatenate(corpus.document(place)).tolist()
+        assert ids == backend.encode(text, add_special_tokens=False).ids
+        if family not in AS_THEY_WERE:
+            assert made.decode(ids, clean_up_tokenization_spaces=False) == text
+    assert len(corpus.document(0)) == 5
+    assert corpus.facts["made_of"]["version"] == 2 - (family in AS_THEY_WERE)
+
+
+def test_a_training_goes_on_with_the_corpus_that_it_has_begun_with(text_file, tmp_path):
+    made, folder = train_byte_bpe(iter([TEXT] * 9), 400), tmp_path / "corpus"
+    facts = Corpus.build([text_file], made, folder).facts
+    facts["made_of"]["version"] = 1
+    (folder / "corpus.json").write_text(json.dumps(facts), "utf-8")
+    assert Corpus.build([text_file], made, folder, begun=True).facts == facts
+    assert Corpus.build([text_file], made, folder).facts["made_of"]["version"] == 2
+
+
+def test_batch_borders_change_nothing(either, text_file, tmp_path, monkeypatch):
+    whole = Corpus.build([text_file], either, tmp_path / "whole")
     monkeypatch.setattr("afina.data.encode.BATCH_CHARACTERS", 1)
     monkeypatch.setattr("afina.data.encode.islice", lambda rest, n: itertools.islice(rest, 1))
-    parts = Corpus.build([text_file], tokenizer, tmp_path / "parts")
+    parts = Corpus.build([text_file], either, tmp_path / "parts")
     for name in ("tokens", "sentences", "documents"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
 @pytest.mark.parametrize("written", [True, False])
-def test_encoding_that_was_killed_goes_on(cut, written, tokenizer, text_file, tmp_path, monkeypatch):
+def test_encoding_that_was_killed_goes_on(cut, written, either, text_file, tmp_path, monkeypatch):
     """After the state of a batch is kept, and when the batch is written but its state is not; a row stays unseen."""
     unseen = Unseen(["La pingüina camina despacio, sin prisa."])
-    whole = Corpus.build([text_file], tokenizer, tmp_path / "whole", unseen=unseen)
+    whole = Corpus.build([text_file], either, tmp_path / "whole", unseen=unseen)
     monkeypatch.setattr("afina.data.encode.BATCH_CHARACTERS", 1)
     monkeypatch.setattr("afina.data.encode.islice", lambda rest, n: itertools.islice(rest, 1))
     keep, calls = encode._keep, itertools.count(1)
@@ -155,9 +208,9 @@ def test_encoding_that_was_killed_goes_on(cut, written, tokenizer, text_file, tm
 
     monkeypatch.setattr(encode, "_keep", killed)
     with pytest.raises(KeyboardInterrupt):
-        Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
+        Corpus.build([text_file], either, tmp_path / "cut", unseen=unseen)
     first = cut if written else cut - 1
-    found = Corpus.build([text_file], tokenizer, tmp_path / "cut", unseen=unseen)
+    found = Corpus.build([text_file], either, tmp_path / "cut", unseen=unseen)
     # A batch for each sentence: of those that were kept, none is encoded again.
     assert next(calls) - 1 - cut == len(whole.sentences) - 1 - first
     assert found.facts == whole.facts and whole.facts["unseen"] == 1

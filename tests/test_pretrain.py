@@ -6,14 +6,18 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import families
 import toy
 from afina.models.find import shape
 from afina.train import folder
+from afina.verbs import _objectives, _pretraining
 from afina.verbs._pretraining import sample_of, texts_of
 
 Command = Callable[..., toy.Said]
@@ -151,6 +155,33 @@ def test_a_run_without_a_checkpoint_goes_on_from_the_start_that_it_had(
         (run / part).unlink()
     assert afina_("pretrain", "--resume", "--output-dir", "run", "--quiet").code == 0
     assert toy.weights(run) == before
+
+
+@pytest.mark.parametrize("most", [16_000_000, 20])
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_held_out_words_are_not_counted(
+    objective: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The word vectors of words that stand in held-out documents alone are drawn, as without counts."""
+    monkeypatch.setattr(_objectives, "COUNTED", most)
+    texts = ["El perro duerme en la casa azul. El gato come pan."] * 12
+    texts[0] = "zapatero quimera " * 9
+    (tmp_path / "text.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    chosen: Any = SimpleNamespace(
+        objective=objective, shape="tiny", max_length=None, dropout=None, validation=None, resume=False,
+        initialisation="informed",
+    )  # fmt: skip
+    tokenizer = _objectives.OBJECTIVES[objective].tokenizer(iter(texts), 1000)
+    train, held = _pretraining.corpora([tmp_path / "text.txt"], chosen, tokenizer, tmp_path)
+    assert held[1][0] and sum(held[1]) == 6
+    found = {}
+    for chosen.initialisation in ("informed", "random"):
+        torch.manual_seed(0)
+        model = _pretraining.start(chosen, None, tokenizer, train, tmp_path)
+        found[chosen.initialisation] = model.get_input_embeddings().weight
+    learnt = np.concatenate([np.concatenate(train[0].document(i)) for i in np.flatnonzero(train[1])])[:most]
+    changed = torch.ne(found["informed"], found["random"]).any(1)
+    assert set(changed.nonzero().flatten().tolist()) == set(learnt.tolist())
 
 
 def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afina.data import hub
+from afina.data.apart import apart
 from afina.data.encode import PROGRESS, encode, plain
 from afina.data.plain_text import check
 from afina.data.unseen import Unseen
@@ -23,13 +24,14 @@ from afina.messages import _
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-VERSION = 1
+VERSION = 2  # 1 where the signs between sentences are no tokens: such arrays are what they were
 
 
 class Corpus:
     """Encoded text on disk: token ids end to end, cut into sentences, these into documents.
 
-    ``tokens`` holds ids without special tokens (uint16 or uint32). Sentence i is
+    ``tokens`` holds ids without special tokens (uint16 or uint32): those that the tokenizer gives for a whole document
+    with a blank between sentences and a line end between paragraphs. Sentence i is
     ``tokens[sentences[i] : sentences[i + 1]]``; document j has the sentences
     ``documents[j]`` to ``documents[j + 1] - 1``. All three are read-only memory maps.
     """
@@ -96,8 +98,10 @@ class Corpus:
             if known is None or file.exists():
                 check(file)
         backend = plain(tokenizer)
+        how = apart(backend)
         made_of = {
-            "version": VERSION,
+            # What a training has begun with an earlier version goes on with that.
+            "version": known["made_of"]["version"] if known else VERSION if how.signs else 1,
             "files": [_fingerprint(file, known) for file in files],
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
         } | ({"unseen": unseen.fingerprint} if unseen else {})
@@ -114,7 +118,7 @@ class Corpus:
             )
         # Written beside and renamed at the end, so that a folder of this name is always whole.
         partial = folder.with_name(folder.name + ".tmp")
-        facts = {"made_of": made_of, **encode(files, backend, partial, unseen, made_of)}
+        facts = {"made_of": made_of, **encode(files, how, partial, unseen, made_of)}
         (partial / "corpus.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
         if folder.exists():
             shutil.rmtree(folder)

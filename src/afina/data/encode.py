@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afina.data.apart import Apart
 from afina.data.plain_text import documents, split_sentences
 from afina.data.unseen import Unseen
 from afina.errors import InputError
@@ -41,17 +42,27 @@ class _Read:
                 yield kept
 
 
-def _sentences(read: _Read) -> Iterator[tuple[str, bool]]:
-    """Each sentence of each document, with whether it is the document's first."""
+def _sentences(read: _Read, how: Apart) -> Iterator[tuple[str, bool]]:
+    """Each sentence of each document, with whether it is the document's first.
+
+    Where the signs between sentences are kept, one has the blank before it, and the line end behind it.
+    """
+    blank, line_end = (" ", "\n") if how.signs else ("", "")
     for paragraphs in read:
-        first = True
+        waiting, first = "", True  # whether a line follows a sentence is known when the next one is there
         for paragraph in paragraphs:
+            begins = True
             for sentence in split_sentences(paragraph):
                 if read.unseen and sentence in read.unseen:
                     read.left_out += 1
                     continue
-                yield sentence, first
-                first = False
+                if waiting:
+                    yield waiting + (line_end if begins else ""), first
+                    first = False
+                waiting = ("" if begins else blank) + sentence if waiting else how.lead + sentence
+                begins = False
+        if waiting:
+            yield waiting, first
 
 
 def _batches(sentences: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
@@ -79,7 +90,7 @@ def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 
 def encode(
-    files: list[Path], backend: Tokenizer, folder: Path, unseen: Unseen | None, made_of: dict[str, Any]
+    files: list[Path], how: Apart, folder: Path, unseen: Unseen | None, made_of: dict[str, Any]
 ) -> dict[str, Any]:
     """Write `tokens.bin`, `sentences.bin` and `documents.bin` into `folder` and return their type and counts.
 
@@ -88,10 +99,10 @@ def encode(
     not text, and OSError where the disk is full: what is there then can be gone on with too.
     """
     read = _Read(files, unseen)
-    dtype = np.dtype(np.uint16 if backend.get_vocab_size() <= 1 << 16 else np.uint32)
+    dtype = np.dtype(np.uint16 if how.backend.get_vocab_size() <= 1 << 16 else np.uint32)
     done = _begun(folder, made_of, dtype) or _new(folder, made_of, dtype)
     sizes = _sizes(done, dtype)
-    sentences = _sentences(read)
+    sentences = _sentences(read, how)
     for _written in zip(range(done["read"]), sentences, strict=False):
         pass
     with (
@@ -103,7 +114,9 @@ def encode(
             stream.truncate(size)  # what a kill has left of a batch
             stream.seek(size)
         for batch in _batches(sentences):
-            encodings = backend.encode_batch_fast([text for text, _first in batch], add_special_tokens=False)
+            encodings = how.backend.encode_batch_fast(
+                [text for text, _first in batch], add_special_tokens=False
+            )
             ids, sentence_ends, document_ends = array("I"), array("q"), array("q")
             for encoding, (_text, first) in zip(encodings, batch, strict=True):
                 if first and done["sentences"] > done["begun"]:

@@ -45,6 +45,7 @@ def embeddings(
     del known
     left, values, _right = randomized_svd(ppmi, width, n_iter=3, random_state=seed)
     vectors = left * np.sqrt(values)
+    vectors[of_word == 0] = 0  # where few are seen, the factors that explain nothing fill those of the others
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 

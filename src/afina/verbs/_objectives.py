@@ -22,13 +22,13 @@ class Masked:
 
         return train_wordpiece(texts, vocab_size)
 
-    def build(self, chosen: Any, tokenizer: Any, corpus: Any | None) -> Any:
-        """Return a new model, at its best before the first step; without a corpus as noise, for weights to come."""
+    def build(self, chosen: Any, tokenizer: Any, text: Any | None) -> Any:
+        """Return a new model, at its best before the first step; without a text as noise, for weights to come."""
         from afina.models.build import bert
 
         model = bert(chosen.shape, len(tokenizer), max(512, chosen.max_length or 0), chosen.dropout or 0.0)
-        if chosen.initialisation == "informed" and corpus is not None:
-            inform(model, corpus)
+        if chosen.initialisation == "informed" and text is not None:
+            inform(model, counted(text))
         return model
 
     def rows(self, windows: Any, tokenizer: Any) -> Any:
@@ -55,14 +55,14 @@ class Causal:
 
         return train_byte_bpe(texts, vocab_size)
 
-    def build(self, chosen: Any, tokenizer: Any, corpus: Any | None) -> Any:
-        """Return a new model, its word vectors counted where `initialisation` says so and there is a corpus."""
+    def build(self, chosen: Any, tokenizer: Any, text: Any | None) -> Any:
+        """Return a new model, its word vectors counted where `initialisation` says so and there is a text."""
         from afina.models.build import gpt
 
         ends, pads = tokenizer.eos_token_id, tokenizer.pad_token_id
         model = gpt(chosen.shape, len(tokenizer), max(1024, chosen.max_length or 0), ends=ends, pads=pads)
-        if chosen.initialisation == "informed" and corpus is not None:
-            count(model.get_input_embeddings().weight, corpus)  # type: ignore[operator]
+        if chosen.initialisation == "informed" and text is not None:
+            count(model.get_input_embeddings().weight, counted(text))  # type: ignore[operator]
         return model
 
     def rows(self, windows: Any, tokenizer: Any) -> Any:
@@ -97,7 +97,7 @@ class Stretches:
         return {"windows": [(ids, [*ids[1:], -100])], "prompt": None}
 
 
-def inform(model: Any, corpus: Any) -> None:
+def inform(model: Any, tokens: Any) -> None:
     """Give a fresh BERT counted word vectors, log frequencies and local attention."""
     import torch
 
@@ -105,22 +105,39 @@ def inform(model: Any, corpus: Any) -> None:
     from afina.models.start import mimetic
 
     bias = model.cls.predictions.bias
-    count(model.bert.embeddings.word_embeddings.weight, corpus)
+    count(model.bert.embeddings.word_embeddings.weight, tokens)
     with torch.no_grad():
-        bias.copy_(torch.from_numpy(log_frequencies(corpus.tokens[:COUNTED], len(bias))))
+        bias.copy_(torch.from_numpy(log_frequencies(tokens, len(bias))))
     mimetic(model)
 
 
 COUNTED = 16_000_000  # tokens that counted word vectors are made from
 
 
-def count(weight: Any, corpus: Any) -> None:
+def counted(text: Any) -> Any:
+    """Return the first tokens, COUNTED at most, of the documents of a corpus that are learnt from."""
+    import numpy as np
+
+    corpus, chosen = text
+    if chosen is None:
+        return corpus.tokens[:COUNTED]
+    borders = np.flatnonzero(np.diff(chosen, prepend=False, append=False))  # of runs of chosen documents
+    pieces, room = [], COUNTED
+    for start, end in corpus.sentences[corpus.documents[borders]].reshape(-1, 2):
+        pieces.append(corpus.tokens[start : min(end, start + room)])
+        room -= len(pieces[-1])
+        if not room:
+            break
+    return np.concatenate(pieces)
+
+
+def count(weight: Any, tokens: Any) -> None:
     """Put counted word vectors in the place of random ones, as long as these."""
     import torch
 
     from afina.models.cooccurrence import embeddings
 
-    vectors = torch.from_numpy(embeddings(corpus.tokens[:COUNTED], *weight.shape))
+    vectors = torch.from_numpy(embeddings(tokens, *weight.shape))
     seen = vectors.norm(dim=1) > 0
     with torch.no_grad():
         weight[seen] = vectors[seen].to(weight.dtype) * weight.std() * weight.shape[1] ** 0.5

@@ -238,10 +238,11 @@ def encoded(
         raise Unfinished(str(cannot_write(folder, error))) from None
 
 
-def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any, run: Path) -> Any:
+def start(chosen: Any, source: Path | None, tokenizer: Any, text: Part, run: Path) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one.
 
-    What a new one begins with is not counted where the `run` goes on from weights of its own.
+    What a new one begins with is counted from the documents of `text` that are learnt from; not so where the `run` goes
+    on from weights of its own.
     """
     from afina.models.load import load
     from afina.train import checkpoint
@@ -249,7 +250,7 @@ def start(chosen: Any, source: Path | None, tokenizer: Any, corpus: Any, run: Pa
     objective = OBJECTIVES[chosen.objective]
     if not source:
         goes_on = chosen.resume and checkpoint.progress(run / "last") is not None
-        return objective.build(chosen, tokenizer, None if goes_on else corpus)
+        return objective.build(chosen, tokenizer, None if goes_on else text)
     return load(source, objective.task.head, dropout=chosen.dropout or 0.0)
 
 

@@ -125,7 +125,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 tokens=chosen.max_tokens or parts.FOREVER,
             )
     torch.manual_seed(chosen.seed)
-    model = parts.start(chosen, source, tokenizer, train[0], run)
+    model = parts.start(chosen, source, tokenizer, train, run)
     if chosen.hours:
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
