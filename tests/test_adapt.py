@@ -325,7 +325,7 @@ def test_nearness(tmp_path: Path) -> None:
         ("--model encoder", "at least one text file"),
         ("missing.txt --model encoder", "does not exist"),
         ("empty.txt --model encoder", "is empty"),
-        ("few.txt --model encoder", "too few to hold some out"),
+        ("few.txt --model encoder", "too few to hold some out. Put a blank line between documents"),
         ("text.txt --model encoder --tokens-per-step 100000", "too little to adapt"),
         ("text.txt --model encoder --max-tokens 1000 --tokens-per-step 9000", "too few for one step"),
         ("text.txt --model encoder --max-length 600", "512"),

@@ -1,7 +1,10 @@
 """Texts, tokenizer and encoded corpus: what goes in comes out, whole and in its place."""
 
+import bz2
 import csv
+import errno
 import gzip
+import io
 import itertools
 import json
 import lzma
@@ -13,7 +16,7 @@ import pytest
 from tokenizers import normalizers
 
 import families
-from afina.data import encode, hub
+from afina.data import encode, hub, plain_text
 from afina.data.corpus import OWN_FILES, Corpus, unchanged
 from afina.data.plain_text import documents, split_sentences
 from afina.data.unseen import Unseen
@@ -270,7 +273,12 @@ def test_every_format_gives_the_same_corpus(tokenizer, text_file, tmp_path):
     with rows.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("text", "label"), *((text, "x") for text in texts)])
     expected = words(tokenizer, Corpus.build([text_file], tokenizer, tmp_path / "plain"))
-    for path in (packed, zipped, lines, table, rows):
+    listed = tmp_path / "texto.json"
+    listed.write_text(json.dumps([{"title": "x", "text": text} for text in texts], indent=1), "utf-8")
+    few = tmp_path / "dictionary.parquet"
+    missing = pyarrow.array([*texts, None, ""]).dictionary_encode()
+    parquet.write_table(pyarrow.table({"text": missing}), few)
+    for path in (packed, zipped, lines, table, rows, listed, few):
         corpus = Corpus.build([path], tokenizer, tmp_path / f"of {path.name}")
         assert words(tokenizer, corpus) == expected, path.name
 
@@ -318,10 +326,10 @@ def test_a_data_set_is_text_too(tokenizer, text_file, tmp_path, monkeypatch):
     Corpus.build([source], tokenizer, tmp_path / "of 2", begun=True)
     with pytest.raises(InputError, match="cannot be reached"):
         Corpus.build([Path("wiki/wikipedia:2023.es")], tokenizer, tmp_path / "not")
-    numbers = datasets.Dataset.from_dict({"text": [1, 2]})
-    numbers.save_to_disk(tmp_path / "numbers")
-    with pytest.raises(InputError, match="is empty"):
-        Corpus.build([tmp_path / "numbers"], tokenizer, tmp_path / "not")
+    for values, told in (([1, 2], "holds 1 where a text should be"), ([None], "is empty")):
+        datasets.Dataset.from_dict({"text": values}).save_to_disk(tmp_path / "numbers")
+        with pytest.raises(InputError, match=told):
+            Corpus.build([tmp_path / "numbers"], tokenizer, tmp_path / "not")
     rows.remove_columns("text").save_to_disk(tmp_path / "without")
     with pytest.raises(InputError, match='no column "text"; its columns are title'):
         Corpus.build([tmp_path / "without"], tokenizer, tmp_path / "not")
@@ -334,6 +342,12 @@ def test_a_row_of_words_is_a_document(tokenizer, tmp_path):
     file = tmp_path / "filas.conll"
     file.write_text("El O\nniño O\ncomió O\n\nAna B-PER\nduerme O\n", encoding="utf-8")
     assert list(documents(file)) == [["El niño comió"], ["Ana duerme"]]
+
+
+def test_a_row_of_words_in_json_is_a_document_too(tmp_path):
+    file = tmp_path / "filas.json"
+    file.write_text('[{"tags": ["O", "O"], "tokens": ["Ana", "duerme"]}]', encoding="utf-8")
+    assert list(documents(file)) == [["Ana duerme"]]
 
 
 def test_corpus_is_used_again_until_text_or_tokenizer_changes(tokenizer, text_file, tmp_path):
@@ -364,6 +378,25 @@ def test_half_written_corpus_is_made_anew(tokenizer, text_file, tmp_path):
     assert words(tokenizer, Corpus.build([text_file], tokenizer, folder)) == expected
 
 
+NOISE = " ".join(f"{i * 7919 % 100_003:x}" for i in range(60_000)).encode()
+
+
+def damaged(data):
+    """Return the bytes with other ones in their middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(99) + data[middle + 99 :]
+
+
+def table(values):
+    """Return a Parquet file with a column `text`."""
+    import pyarrow
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.table({"text": values}), stream, use_dictionary=False)
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -373,6 +406,18 @@ def test_half_written_corpus_is_made_anew(tokenizer, text_file, tmp_path):
         ("foto.txt", b"\x89PNG\r\n\0\0\0", "not text"),
         ("latin.txt", "Línea buena\nniño".encode("latin-1"), "line 1: the text is not UTF-8"),
         ("roto.txt.xz", b"no es xz", "cannot be unpacked"),
+        ("cortado.txt.gz", gzip.compress(NOISE)[:-9], "cannot be unpacked"),
+        ("cortado.txt.xz", lzma.compress(NOISE)[:-9], "cannot be unpacked"),
+        ("cortado.txt.bz2", bz2.compress(NOISE)[:-9], "cannot be unpacked"),
+        ("dañado.txt.gz", damaged(gzip.compress(NOISE)), "cannot be unpacked"),
+        ("ancho.txt", "Ana duerme. ".encode("utf-16"), "is written in UTF-16. Save it as UTF-8"),
+        ("ancho sin marca.txt", ("Ana duerme. " * 9).encode("utf-16-le"), "is written in UTF-16. Save it"),
+        ("mal.json", b'[{"text": "a"', "not valid JSON at line 1"),
+        ("números.parquet", table([1, 2]), "holds 1 where a text should be"),
+        ("listas.parquet", table([["a"], ["b"]]), "where a text should be"),
+        ("bytes.parquet", table([b"a", b"b"]), "holds b'a' where a text should be"),
+        ("vacía.parquet", table([None, None]), "is empty"),
+        ("dañada.parquet", damaged(table([NOISE.decode()])), "is a broken Parquet file"),
         ("mal.jsonl", b'{"text": "a"}\n{"texto": "b"}\n', "line 2: expected an object"),
         ("mal.parquet", b"PAR?", "not a Parquet file"),
     ],
@@ -384,6 +429,18 @@ def test_wrong_files_are_told_and_leave_no_corpus(tokenizer, tmp_path, name, con
     with pytest.raises(InputError, match=message):
         Corpus.build([path], tokenizer, tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_text_that_cannot_be_read_is_told(tokenizer, text_file, tmp_path, monkeypatch):
+    """A disk that fails while the text is read is not one that is full."""
+
+    class Failing(io.BytesIO):
+        def __next__(self):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(plain_text, "_binary", lambda file: Failing(file.read_bytes()))
+    with pytest.raises(InputError, match=r"texto\.txt cannot be read: Input/output error"):
+        Corpus.build([text_file], tokenizer, tmp_path / "corpus")
 
 
 def test_folder_with_other_files_is_left_alone(tokenizer, text_file, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from afina.data import hub
 from afina.data.apart import apart
 from afina.data.encode import PROGRESS, encode, plain
-from afina.data.plain_text import check
+from afina.data.plain_text import check, reading
 from afina.data.unseen import Unseen
 from afina.errors import InputError
 from afina.messages import _
@@ -85,7 +85,7 @@ class Corpus:
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
         ``.bz2`` are read as they are. A data set is a folder that ``save_to_disk`` wrote, or a name on the Hub,
         which is not asked again for what is encoded. The text is streamed and may be larger than memory. Of a
-        table (CSV, TSV, CoNLL), which is not, each row is a document. Raises InputError for a file that is
+        table (CSV, TSV, JSON, CoNLL), which is not, each row is a document. Raises InputError for a file that is
         missing, empty or not text.
         """
         folder = Path(folder)
@@ -171,6 +171,6 @@ def _fingerprint(file: Path, known: dict[str, Any] | None) -> dict[str, Any]:
         name = file.name if file.exists() else file.as_posix()
         old = [each for each in (known["made_of"]["files"] if known else ()) if each["name"] == name]
         return old[0] if old and not file.exists() else {"name": name, "version": hub.version(file)}
-    with file.open("rb") as stream:
+    with reading(file), file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"name": file.name, "size": file.stat().st_size, "sha256": digest}

@@ -69,15 +69,28 @@ def _by_mark(data: bytes, encoding: str, source: str) -> tuple[str, list[str]]:
     return text, [_("{source} was read as {encoding}.").format(source=source, encoding=encoding.upper())]
 
 
+def wide(data: bytes) -> str | None:
+    """Return the name of the encoding of more than a byte a sign that the beginning of a text tells, if one does."""
+    marked = next((name for mark, name in BYTE_ORDER_MARKS[1:] if data.startswith(mark)), None)
+    return (marked or ("utf-16" if _without_mark(data) else "")).upper() or None
+
+
 def _utf_16_without_mark(data: bytes, source: str) -> tuple[str, list[str]]:
+    encoding = _without_mark(data)
+    if encoding is None:
+        raise InputError(_not_text(source))
+    return _by_mark(data, encoding, source)
+
+
+def _without_mark(data: bytes) -> str | None:
     # In UTF-16 the zeros, half of each ASCII sign, are at odd or at even places; in binary files anywhere.
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         zeros, others = data[first:4096:2].count(0), data[1 - first : 4096 : 2].count(0)
         sample = data[:4096].decode(encoding, "replace")
         written = sum(character.isprintable() or character.isspace() for character in sample)
         if others < zeros / 20 and written > 0.98 * len(sample):
-            return _by_mark(data, encoding, source)
-    raise InputError(_not_text(source))
+            return encoding
+    return None
 
 
 def _guess(data: bytes) -> str:

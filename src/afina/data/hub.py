@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,9 +91,21 @@ def texts(source: Path) -> Iterator[str]:
                     file=name, names=", ".join(columns)
                 )
             )
-        for row in data.select_columns(["text"]):
-            if isinstance(row["text"], str):
-                yield row["text"]
+        yield from strings((row["text"] for row in data.select_columns(["text"])), name)
+
+
+def strings(values: Iterable[Any], source: str) -> Iterator[str]:
+    """Yield the texts of a column `text`, without those that are missing or empty; InputError for other values."""
+    for value in values:
+        if isinstance(value, str):
+            if value:
+                yield value
+        elif value is not None:
+            raise InputError(
+                _(
+                    'The column "text" of {source} holds {value} where a text should be. Give one of strings.'
+                ).format(source=source, value=repr(value)[:40])
+            )
 
 
 def version(source: Path) -> str:
@@ -101,9 +113,10 @@ def version(source: Path) -> str:
     name = source.as_posix()
     if source.exists():
         digest = hashlib.sha256()
-        for file in sorted(source.rglob("data-*.arrow")):
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        with _whole(name):
+            for file in sorted(source.rglob("data-*.arrow")):
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
     with _found(name):
         from datasets import load_dataset_builder

@@ -7,16 +7,18 @@ import gzip
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from afina.data import hub
+from afina.data import encoding, hub
 from afina.errors import InputError
 from afina.messages import _
 
 OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-TABLES = {".csv", ".tsv", ".conll", ".conllu"}  # rows of a task, read at once
+TABLES = {".csv", ".tsv", ".json", ".conll", ".conllu"}  # rows of a task, read at once
 # Final punctuation, closing signs, blank, then a sign that opens a sentence, a capital or a digit.
 # The classes are those of Spanish and English; abbreviations ("Sr. Pérez") are cut like sentence ends,
 # which costs a pre-training model nothing but a shorter line.
@@ -46,15 +48,18 @@ def check(file: Path) -> None:
     if file.stat().st_size == 0:
         raise InputError(_("The text file {file} is empty.").format(file=file))
     if _kind(file) == ".parquet":
+        if next(_parquet_texts(file), None) is None:
+            raise InputError(_("The text file {file} is empty.").format(file=file))
         return
-    try:
-        with _binary(file) as stream:
-            start = stream.read(65536)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise InputError(
-            _("The file {file} cannot be unpacked: {reason}.").format(file=file, reason=error)
-        ) from error
+    with reading(file), _binary(file) as stream:
+        start = stream.read(65536)
     if b"\0" in start:
+        if name := encoding.wide(start):
+            raise InputError(
+                _("The text file {file} is written in {encoding}. Save it as UTF-8.").format(
+                    file=file, encoding=name
+                )
+            )
         raise InputError(
             _("The file {file} is not text: it holds zero bytes. Give plain text, JSONL or Parquet.").format(
                 file=file
@@ -72,13 +77,29 @@ def _kind(file: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Say in one sentence that a file cannot be read or, where it is packed, not unpacked: a download that broke off."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if file.suffix.lower() in OPENERS:
+            raise InputError(
+                _("The file {file} cannot be unpacked: {reason}.").format(file=file, reason=error)
+            ) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(
+            _("{source} cannot be read: {reason}.").format(source=file, reason=reason)
+        ) from error
+
+
 def _binary(file: Path) -> IO[bytes]:
     return OPENERS.get(file.suffix.lower(), open)(file, "rb")  # type: ignore[operator]
 
 
 def _lines(file: Path) -> Iterator[str]:
     """The lines as text; a line that is not UTF-8 is an InputError that names it."""
-    with _binary(file) as stream:
+    with reading(file), _binary(file) as stream:
         for number, line in enumerate(stream, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -140,6 +161,7 @@ def _jsonl_texts(file: Path) -> Iterator[str]:
 
 
 def _parquet_texts(file: Path) -> Iterator[str]:
+    """The strings of the column `text`; what is no Parquet file, broken or of other values is an InputError."""
     import pyarrow
     from pyarrow import parquet
 
@@ -155,17 +177,26 @@ def _parquet_texts(file: Path) -> Iterator[str]:
                     file=file, names=", ".join(names)
                 )
             )
-        for batch in source.iter_batches(batch_size=1000, columns=["text"]):
-            yield from (text for text in batch.column(0).to_pylist() if text)
+        try:
+            for batch in source.iter_batches(batch_size=1000, columns=["text"]):
+                yield from hub.strings(batch.column(0).to_pylist(), str(file))
+        except (pyarrow.ArrowException, OSError) as error:
+            sentence = _("{source} is a broken Parquet file ({reason}). Write it again.")
+            raise InputError(sentence.format(source=file, reason=str(error).split("\n")[0])) from error
 
 
 def _table_texts(file: Path) -> Iterator[str]:
-    """The texts of a task's rows; a row of CoNLL, which holds words, as its words with blanks between."""
-    from afina.data.columns import guess, text_of
+    """The texts of a task's rows; a row of words, as CoNLL's are, as these with blanks between."""
+    from afina.data.columns import guess, named_like, text_of
     from afina.data.read import read
 
     table = read(file, offline=True)
-    words = bool(table.rows) and all(isinstance(value, list) for value in table.rows[0].values())
-    column = table.columns[0] if words else guess(table, "text")
+    words = None
+    if _kind(file) == ".json":
+        words = None if named_like(table, "text") else named_like(table, "tokens")
+    elif table.rows and all(isinstance(value, list) for value in table.rows[0].values()):
+        words = table.columns[0]
+    column = words or guess(table, "text")
     for row in table.rows:
-        yield " ".join(row[column]) if words else text_of(row.get(column)) or ""
+        value = row.get(column)
+        yield " ".join(map(str, value)) if words and isinstance(value, list) else text_of(value) or ""

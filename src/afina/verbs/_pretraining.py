@@ -213,11 +213,14 @@ def corpora(
     held[:: max(2, min(100, len(train) // 10))] = True
     if len(train) < 4:
         raise InputError(
-            _("The text has {n} documents (parts between blank lines), too few to hold some out.").format(
+            _("Documents in the text (parts between blank lines): {n}, too few to hold some out.").format(
                 n=len(train)
             )
             + " "
-            + _("Name a file of held-out text with --validation.")
+            + _(
+                "Put a blank line between documents, give JSONL with a document in the field text of each line, or name "
+                "a file of held-out text with --validation."
+            )
         )
     return (train, ~held), (train, held)
 
