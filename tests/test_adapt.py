@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from tokenizers import Tokenizer
 
 import families
 import toy
-from afina.batching.plan import Plan
 from afina.data.corpus import Corpus
 from afina.models import vocabulary
 from afina.models.find import find
@@ -204,7 +204,59 @@ def test_what_is_kept_answers_as_what_was_trained(method: str, afina_: Command, 
     assert scored[-1]["mlm"] < said.json["losses"]["before"]["mlm"]
 
 
-def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [9, 16, 40, 130])
+def test_as_many_tokens_as_asked_are_planned(most: int, models: dict[str, Path], tmp_path: Path) -> None:
+    """Of a small text too, of which the last rows would not fill a step."""
+    tokenizer = load_tokenizer(models["encoder"])
+    text = Corpus.build([corpus(tmp_path / "text.txt", most)], tokenizer, tmp_path / "text")
+    found = phases(asked(tokens_per_step=256), (text, None), tokenizer, 1, 0, tokens=20_000)
+    assert seen(found)[0] == pytest.approx(20_000, abs=512)
+
+
+@pytest.mark.parametrize(
+    ("share", "step", "general"), [(0.05, 256, 50), (0.01, 512, 50), (0.5, 2000, 4), (0.1, 4000, 50)]
+)
+def test_replay_is_the_share_that_was_asked_for(
+    share: float, step: int, general: int, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Where it is less than a row a step too, and where a step needs more than the whole text."""
+    tokenizer = load_tokenizer(models["encoder"])
+    parts = [
+        (Corpus.build([corpus(tmp_path / f"{n}.txt", n)], tokenizer, tmp_path / str(n)), None)
+        for n in (400, general)
+    ]
+    chosen = asked(tokens_per_step=step, replay=share)
+    found = phases(chosen, parts[0], tokenizer, 1, 0, tokens=200_000, replay=parts[1])
+    field, replay = seen(found)
+    assert replay / (field + replay) == pytest.approx(share, rel=0.1)
+    assert _pretraining.replayed(found) == pytest.approx(replay / (field + replay), rel=0.05)
+    assert field + replay == pytest.approx(200_000, rel=0.05)
+
+    def drawn(start: int) -> list[Any]:
+        return list(between(found, lambda items: [rng.random() for _row, rng in items], start, 30))
+
+    assert drawn(17) == drawn(0)[17:]
+
+
+def asked(**settings: Any) -> Any:
+    return SimpleNamespace(
+        **{
+            "objective": "mlm", "max_length": 64, "short_length": 32, "short_share": 0.5, "seed": 1,
+            "micro_batch_tokens": 1000,
+        } | settings
+    )  # fmt: skip
+
+
+def seen(found: list[Any]) -> list[int]:
+    """Return the tokens of each text in all steps."""
+    tokens = [0, 0]
+    for sources, steps in found:
+        for place, (rows, plan) in enumerate(sources):
+            tokens[place] += sum(rows[i]["length"] for step in range(steps) for i in plan.rows(step))
+    return tokens
+
+
+def test_replay_is_a_share_of_the_tokens_of_every_part(models: dict[str, Path], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(models["encoder"])
     field = Corpus.build([corpus(tmp_path / "field.txt", 400)], tokenizer, tmp_path / "field")
     general = Corpus.build([corpus(tmp_path / "general.txt", 50)], tokenizer, tmp_path / "general")
@@ -215,11 +267,8 @@ def test_replay_is_a_share_of_the_tokens_of_every_step(models: dict[str, Path], 
     found = phases(chosen, (field, None), tokenizer, 1, 0, tokens=40_000, replay=(general, None))
     assert len(found) == 2
     for sources, _steps in found:
-        tokens = []
-        for rows, plan in sources:
-            assert isinstance(plan, Plan)
-            tokens.append(sum(rows[i]["length"] for i in plan.rows(3)))
-        assert tokens[1] / sum(tokens) == pytest.approx(0.1, abs=0.01)
+        field, general = seen([(sources, 12)])
+        assert general / (field + general) == pytest.approx(0.1, abs=0.01)
     # The same rows in the same order, whatever was read before.
     task = MaskedLm()
 
@@ -316,6 +365,29 @@ def test_nearness(tmp_path: Path) -> None:
     text.write_text(text.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
     other.write_text(other.read_text("utf-8") + " de la que the and" * 9000, encoding="utf-8")
     assert _domain.nearness([text], other).divergence == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("decoder", "lacks (eos_token)"), ("RoBERTa --nsp", "a kind without a head for next sentences")],
+)
+def test_a_model_that_lacks_what_is_to_be_learnt_is_refused(
+    words: str, message: str, afina_: Command, models: dict[str, Path], tmp_path: Path
+) -> None:
+    name, *flags = words.split()
+    if name == "decoder":
+        shutil.copytree(models[name], tmp_path / "model")
+        file = tmp_path / "model" / "tokenizer_config.json"
+        kept = json.loads(file.read_text("utf-8"))
+        file.write_text(
+            json.dumps({key: kept[key] for key in kept if key[:3] not in ("bos", "eos")}), "utf-8"
+        )
+    else:
+        families.build(name, tmp_path / "model")
+    before = toy.content(tmp_path)
+    said = afina_("adapt", "text.txt", "--model", "model", *flags, *SMALL, "--output-dir", "run")
+    assert said.code == 2 and message in said.err
+    assert toy.content(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ import torch
 
 import families
 import toy
-from afina.models.find import shape
+from afina.models.find import EMBEDDED, shape
+from afina.names import DECODER
 from afina.train import folder
+from afina.train.run import Run
 from afina.verbs import _objectives, _pretraining
-from afina.verbs._pretraining import sample_of, texts_of
+from afina.verbs._pretraining import sample_of, texts_of, within
 
 Command = Callable[..., toy.Said]
 SMALL = (
@@ -81,6 +83,68 @@ def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp
     assert said.code == 2
     assert said.err.count("\n") == 1
     assert toy.content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("text.txt --tokenizer gpt", "lacks (cls_token, sep_token, mask_token)"),
+        ("text.txt --objective clm --tokenizer tiny", "lacks (eos_token)"),
+        ("armenian.txt --tokenizer tiny", "does not know"),
+        ("armenian.txt --model tiny --dry-run", "does not know"),
+        ("one.txt --tokenizer tiny --validation text.txt", "The text is one document"),
+        ("text.txt --validation copy.txt", "is the training text text.txt itself"),
+        ("text.txt one.txt copy.txt", "The texts text.txt and copy.txt are the same"),
+        ("text.txt ./text.txt", "are the same"),
+        ("text.txt --model roberta --nsp", "a kind without a head for next sentences"),
+        ("text.txt --objective clm --dropout 0.1", "--dropout changes nothing"),
+    ],
+)
+def test_what_does_not_fit_is_refused(words: str, message: str, afina_: Command, tmp_path: Path) -> None:
+    corpus(tmp_path / "one.txt", 1)
+    corpus(tmp_path / "copy.txt")
+    (tmp_path / "armenian.txt").write_text("\n\n".join(["Բարեւ, ինչպե՞ս ես այսօր։"] * 40), encoding="utf-8")
+    (tmp_path / "gpt").symlink_to(EMBEDDED / DECODER.removeprefix("afina/"))
+    if "roberta" in words:
+        families.build("RoBERTa", tmp_path / "roberta")
+    before = toy.content(tmp_path)
+    said = afina_("pretrain", *words.split(), *SMALL[4:], "--output-dir", "run", "--quiet")
+    assert said.code == 2
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert toy.content(tmp_path) == before
+
+
+def test_a_model_without_a_head_for_pairs_learns_none(afina_: Command, tmp_path: Path) -> None:
+    families.build("RoBERTa", tmp_path / "roberta")
+    said = afina_(
+        "pretrain", "text.txt", "--model", "roberta", *SMALL[4:], "--max-length", "32", "--output-dir", "run"
+    )
+    assert said.code == 0, said.err
+    assert "roberta has no head for next sentences" in said.err
+    settings = tmp_path / "run" / "run.toml"
+    assert Run(tmp_path / "run").settings["nsp"] is False
+    # Runs that were made before this was seen say otherwise.
+    settings.write_text(settings.read_text("utf-8").replace("nsp = false", "nsp = true"), encoding="utf-8")
+    said = afina_("predict", "run", "El gato duerme.\tMañana viene.")
+    assert said.code == 2 and "has not learnt which sentence follows" in said.err
+
+
+def test_what_a_run_cannot_do_is_said(afina_: Command, tmp_path: Path) -> None:
+    corpus(tmp_path / "one.txt", 1)
+    words = ("--tokenizer", "tiny", *SMALL, "--validation", "one.txt", "--warmup-steps", "900", "--json")
+    said = afina_("pretrain", "text.txt", *words)
+    assert said.code == 0, said.err
+    assert said.json["losses"]["validation"]["nsp"] is None and said.json["losses"]["validation"]["mlm"]
+    assert "The held-out text is one document" in said.err
+    assert "steps, --warmup-steps is 900" in said.err
+
+
+def test_short_rows_are_no_longer_than_long_ones() -> None:
+    from afina.verbs.pretrain import Pretrain
+
+    assert within(Pretrain(max_length=64), None, None).short_length == 64
+    assert within(Pretrain(), None, SimpleNamespace()).short_length == 128
 
 
 def test_a_tokenizer_that_an_earlier_attempt_left_is_not_taken(afina_: Command, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ class Plan:
         """How many steps pass over all rows once; their sizes differ by one row at most."""
         return max(1, -(-len(self.lengths) // self.batch_size))
 
+    def tokens(self, steps: int) -> float:
+        """Return the tokens of so many steps, in the mean of a whole pass."""
+        return steps * sum(self.lengths) / self.steps_per_epoch
+
     def rows(self, step: int) -> np.ndarray:
         """Return the rows of `step` (from 0) over all ranks, the longest first."""
         epoch, index = divmod(step, self.steps_per_epoch)
@@ -84,6 +88,36 @@ class Plan:
         ]
 
 
+@dataclass(frozen=True)
+class Paced:
+    """A plan of which each step takes `pace` steps in the mean, spread evenly: only some take one, or some take more."""
+
+    plan: Plan
+    pace: float
+
+    @property
+    def seed(self) -> int:
+        return self.plan.seed
+
+    def tokens(self, steps: int) -> float:
+        """Return the tokens of so many steps."""
+        return self.plan.tokens(self._before(steps))
+
+    def rows(self, step: int) -> np.ndarray:
+        """Return the rows of `step` (from 0) over all ranks."""
+        return np.concatenate([np.empty(0, dtype=int), *(self.plan.rows(own) for own in self._own(step))])
+
+    def micro_batches(self, step: int, most: int | None = None) -> list[list[tuple[int, int]]]:
+        """Return this rank's share of `step` as lists of (epoch, row), none where it has no step of the plan."""
+        return [rows for own in self._own(step) for rows in self.plan.micro_batches(own, most)]
+
+    def _own(self, step: int) -> range:
+        return range(self._before(step), self._before(step + 1))
+
+    def _before(self, step: int) -> int:
+        return int(step * self.pace + 0.5)
+
+
 def by_tokens(rows: Sequence[int] | np.ndarray, lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Cut `rows` (longest first) into lists whose padded size, longest times number, fits the budget."""
     lists: list[list[int]] = []
@@ -101,7 +135,7 @@ def generator(seed: int, epoch: int, row: int) -> np.random.Generator:
 
 
 def batches(
-    plan: Plan,
+    plan: Plan | Paced,
     rows: Sequence[Any],
     collate: Callable[[list], Batch],
     start: int,

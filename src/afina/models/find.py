@@ -72,6 +72,17 @@ def writes(folder: Path) -> bool:
     return any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
 
 
+def pairs(folder: Path) -> bool:
+    """Whether the checkpoint brings BERT's head for next sentences."""
+    from safetensors import safe_open
+
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="numpy") as weights:
+            if "cls.seq_relationship.weight" in weights.keys():  # noqa: SIM118 - no mapping
+                return True
+    return False
+
+
 def _checked(folder: Path, name: str = "") -> Path:
     """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
     if (folder / ADAPTER).is_file():

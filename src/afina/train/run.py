@@ -76,6 +76,8 @@ class Run:
         ):  # of `pretrain` and `adapt`
             found = language_model(self.path / "best")
             own = {name: self.settings[name] for name in knobs(type(found.task)) if name in self.settings}
+            if not getattr(found.task, "nsp", True):
+                own["nsp"] = False  # whatever was asked for, the model has no head for it
             return replace(found, task=found.task.replace(**own))
         return Bundle.load(self.path / "best")
 

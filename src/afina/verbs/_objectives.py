@@ -15,6 +15,7 @@ class Masked:
 
     task = MaskedLm
     special = 3  # [CLS] A [SEP] B [SEP]
+    needs = ("cls_token", "sep_token", "mask_token", "pad_token")
     losses = ("mlm", "nsp")
 
     def tokenizer(self, texts: Any, vocab_size: int) -> Any:
@@ -48,6 +49,7 @@ class Causal:
 
     task = CausalLm
     special = 2  # one token begins a row, and one ends a document
+    needs = ("eos_token", "pad_token")
     losses = ("clm",)
 
     def tokenizer(self, texts: Any, vocab_size: int) -> Any:
@@ -67,7 +69,8 @@ class Causal:
 
     def rows(self, windows: Any, tokenizer: Any) -> Any:
         """Return the windows of a corpus as encoded rows of the task."""
-        return Stretches(windows, tokenizer.bos_token_id or tokenizer.eos_token_id, tokenizer.eos_token_id)
+        begins, ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+        return Stretches(windows, ends if begins is None else begins, ends)
 
     def scores(self, answers: Sequence[Any], task: Any) -> dict[str, Score]:
         """Return the figures of held-out text, the main one first."""

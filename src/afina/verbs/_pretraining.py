@@ -1,6 +1,8 @@
 """What training on plain text is made of: its tokenizer, its text, its start, its phases, its held-out score."""
 
+import filecmp
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,9 @@ from afina.data.unseen import Unseen
 from afina.errors import InputError, Unfinished
 from afina.messages import _
 from afina.settings import MICRO_BATCH_TOKENS
+from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _hours
+from afina.verbs._domain import check_tokenizer
 from afina.verbs._job import PASSING, passing, same, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
@@ -25,6 +29,8 @@ TOKENS = 40_000_000  # to train on, where nothing else is said
 FOREVER = 10**12  # tokens, of which --hours takes a part
 TOKENIZER_CHARACTERS = 100_000_000  # of more text a tokenizer learns the same words from a part
 SCORED = 1500  # rows of held-out text at most, spread evenly
+UNEVEN = 0.1  # by so much rounding to whole rows may change a step's replay
+MISSED = 0.2  # of the share of replay that was asked for: more is said
 
 
 def as_begun(
@@ -76,9 +82,34 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
     for text in [*texts, *(Path(other) for other in others if other)]:
         if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
             check(text)
+    if not chosen.resume:
+        _check_apart(texts, chosen.validation)
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
     return run
+
+
+def _check_apart(texts: list[Path], validation: str | None) -> None:
+    """Raise InputError where two texts are one and the same, or one of them is the held-out text."""
+    held = Path(validation) if validation else None
+    # Only files of one size are read, so that many or large ones cost nothing.
+    alike: dict[Any, list[Path]] = defaultdict(list)
+    for text in [*texts, *([held] if held else [])]:
+        others = alike[text.stat().st_size if text.is_file() else text]
+        same = next((each for each in others if each == text or filecmp.cmp(each, text, shallow=False)), None)
+        others.append(text)
+        if same is None:
+            continue
+        if text is held:
+            raise InputError(
+                _(
+                    "The held-out text {file} is the training text {other} itself, so it could not tell what is "
+                    "learnt. Name another file with --validation, or leave it out."
+                ).format(file=text, other=same)
+            )
+        raise InputError(
+            _("The texts {file} and {other} are the same: name each once.").format(file=same, other=text)
+        )
 
 
 def write(
@@ -147,16 +178,42 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
     return folder
 
 
-def tokenizer(texts: list[Path], chosen: Any, source: Path | None, made: Path | None) -> Any:
-    """Take the tokenizer of the model, the one that is named, the one in the folder `made`, or train one."""
+def taken(texts: list[Path], chosen: Any, source: Path | None) -> Any | None:
+    """Return the tokenizer of the model or the one that is named, None for one to be learnt.
+
+    InputError where it does not fit the objective or the text.
+    """
     from afina.models.load import load_tokenizer, read_tokenizer
 
-    if source:
-        return load_tokenizer(source)
-    if chosen.tokenizer:
-        if not Path(chosen.tokenizer).is_dir():
-            raise InputError(_("There is no tokenizer folder {folder}.").format(folder=chosen.tokenizer))
-        return read_tokenizer(Path(chosen.tokenizer))
+    if not (source or chosen.tokenizer):
+        return None
+    if not source and not Path(chosen.tokenizer).is_dir():
+        raise InputError(_("There is no tokenizer folder {folder}.").format(folder=chosen.tokenizer))
+    found = load_tokenizer(source) if source else read_tokenizer(Path(chosen.tokenizer))
+    check_fit(texts, found, chosen, chosen.model or chosen.tokenizer)
+    return found
+
+
+def check_fit(texts: list[Path], tokenizer: Any, chosen: Any, name: str) -> None:
+    """Raise InputError where the tokenizer lacks a token that the objective needs, or knows too little of the text."""
+    lacking = [each for each in OBJECTIVES[chosen.objective].needs if getattr(tokenizer, each) is None]
+    if lacking:
+        raise InputError(
+            _(
+                "The tokenizer of {model} does not fit: {objective} needs tokens that it lacks ({tokens}). Choose "
+                "another, or train one with afina pretrain."
+            ).format(model=name, objective=chosen.objective, tokens=", ".join(lacking))
+        )
+    if all(
+        text.exists() for text in texts
+    ):  # of a run that goes on, what came from the Hub need not be there
+        check_tokenizer(texts, tokenizer, name)
+
+
+def tokenizer(texts: list[Path], chosen: Any, made: Path | None) -> Any:
+    """Take the tokenizer in the folder `made`, or train one."""
+    from afina.models.load import read_tokenizer
+
     if made and made.is_dir():
         return read_tokenizer(made)
     return OBJECTIVES[chosen.objective].tokenizer(sample_of(texts), chosen.vocab_size)
@@ -225,6 +282,29 @@ def corpora(
     return (train, ~held), (train, held)
 
 
+def check_pairs(train: Part, held: Part, task: Any, *, quiet: bool) -> None:
+    """Raise InputError where next sentences cannot be learnt from one document, and say where they cannot be scored."""
+    from afina.train.track import say
+
+    if not getattr(task, "nsp", False):
+        return
+    if documents(train) < 2:
+        raise InputError(
+            _(
+                "The text is one document (parts between blank lines), but half of the pairs for next sentences need "
+                "another. Give more documents, or leave pairs out with --no-nsp."
+            )
+        )
+    if documents(held) < 2:
+        say(_("The held-out text is one document, so next sentences (nsp) have no figures."), quiet)
+
+
+def documents(part: Part) -> int:
+    """Return how many documents are in a part."""
+    corpus, chosen = part
+    return len(corpus) if chosen is None else int(chosen.sum())
+
+
 def encoded(
     texts: list[Path], tokenizer: Any, folder: Path, *, begun: bool, unseen: Unseen | None = None
 ) -> Part:
@@ -241,7 +321,55 @@ def encoded(
         raise Unfinished(str(cannot_write(folder, error))) from None
 
 
-def start(chosen: Any, source: Path | None, tokenizer: Any, text: Part, run: Path) -> Any:
+def pairing(task: Any, source: Path | None, model: str | None, *, asked: bool, quiet: bool) -> Any:
+    """Return the task, without next sentences where the model brings no head for them and nobody has `asked` for it.
+
+    InputError where they are asked for and the model is of a kind that has none.
+    """
+    from afina.models.find import pairs
+    from afina.train.track import say
+
+    if source is None or not getattr(task, "nsp", False) or pairs(source):
+        return task
+    if not asked:
+        say(
+            _("{model} has no head for next sentences, so they are not learnt (--no-nsp).").format(
+                model=model
+            ),
+            quiet,
+        )
+        return task.replace(nsp=False)
+    if not _may_pair(source):
+        raise InputError(
+            _("{model} is of a kind without a head for next sentences: leave out --nsp.").format(model=model)
+        )
+    return task
+
+
+def _may_pair(source: Path) -> bool:
+    """Whether a head for next sentences can be drawn, as for a BERT that was saved without its own."""
+    import torch
+    from transformers import AutoModelForPreTraining
+
+    from afina.models.heads import NEXT_SENTENCE
+    from afina.models.load import load_config
+
+    config = load_config(source)
+    if type(config) not in AutoModelForPreTraining._model_mapping:
+        return False
+    with torch.device("meta"):
+        return NEXT_SENTENCE in dict(AutoModelForPreTraining.from_config(config).named_modules())
+
+
+def head(task: Any, source: Path) -> str:
+    """Return the class of model to train: BERT's head for sentences is kept, and drawn only where it is asked for."""
+    from afina.models.find import pairs
+
+    without = task.head == MaskedLm.head and not (task.nsp or pairs(source))
+    return "AutoModelForMaskedLM" if without else task.head
+
+
+def start(chosen: Any, task: Any, source: Path | None, tokenizer: Any, text: Part, run: Path) -> Any:
     """Return the model as it is before the first step: that of `source`, or a new one.
 
     What a new one begins with is counted from the documents of `text` that are learnt from; not so where the `run` goes
@@ -254,16 +382,21 @@ def start(chosen: Any, source: Path | None, tokenizer: Any, text: Part, run: Pat
     if not source:
         goes_on = chosen.resume and checkpoint.progress(run / "last") is not None
         return objective.build(chosen, tokenizer, None if goes_on else text)
-    return load(source, objective.task.head, dropout=chosen.dropout or 0.0)
+    return load(source, head(task, source), dropout=chosen.dropout or 0.0)
 
 
-def within(chosen: Any, source: Path, tokenizer: Any) -> Any:
-    """Return the settings with rows that the model of `source` can take; InputError where longer ones are asked for."""
+def within(chosen: Any, source: Path | None, tokenizer: Any) -> Any:
+    """Return the settings with rows that the model of `source` can take; InputError where longer ones are asked for.
+
+    A new model takes rows of any length.
+    """
     from afina.models.load import load_config, longest
 
-    most = longest(load_config(source), tokenizer)
-    check_length(chosen, most)
-    length = chosen.max_length or min(512, most)
+    length = chosen.max_length or 512
+    if source:
+        most = longest(load_config(source), tokenizer)
+        check_length(chosen, most)
+        length = min(length, most)
     return chosen.replace(max_length=length, short_length=min(chosen.short_length, length))
 
 
@@ -289,9 +422,10 @@ def phases(
 ) -> list[Phase]:
     """Return what is read in short rows and then in long ones, `tokens` of both; each step has its share of `replay`.
 
-    The share is one of tokens, `chosen.replay`; each text is read in an order of its own, to its end and anew.
+    The share is one of tokens, `chosen.replay`; each text is read in an order of its own, to its end and anew. Where
+    whole rows would miss it in every step, replay comes in only some of them, or is more than a step of its own plan.
     """
-    from afina.batching.plan import Plan
+    from afina.batching.plan import Paced, Plan
     from afina.batching.windows import Windows
 
     objective = OBJECTIVES[chosen.objective]
@@ -301,18 +435,25 @@ def phases(
         (chosen.short_length, chosen.short_share, chosen.seed),
         (full, 1 - chosen.short_share, chosen.seed + 1),
     ):
-        sources, size = [], 0.0
+        sources: list[tuple[Any, Any]] = []
+        size = 0.0
         for place, ((corpus, documents), weight) in enumerate(shares):
             windows = Windows(corpus, length - objective.special, documents, objective.special, full)
             lengths = windows.lengths()
-            mean = sum(lengths) / len(lengths)
-            rows = max(1, round(weight * chosen.tokens_per_step / mean))
+            total = sum(lengths)
+            # Replay is a share of what a step really has, which is less where the text is small.
+            wanted = size * weight / (1 - weight) if place else weight * chosen.tokens_per_step
+            rows = max(1, round(wanted * len(lengths) / total))
             # The masks of two texts are drawn apart: their plans must not share a seed.
             plan = Plan(
                 lengths, rows, chosen.micro_batch_tokens or MICRO_BATCH_TOKENS, seed + 2 * place, world, rank
             )
-            sources.append((objective.rows(windows, tokenizer), plan))
-            size += rows * mean
+            step = total / plan.steps_per_epoch
+            uneven = place and abs(wanted / step - 1) > UNEVEN
+            sources.append(
+                (objective.rows(windows, tokenizer), Paced(plan, wanted / step) if uneven else plan)
+            )
+            size += wanted if uneven else step
         steps = round(share * tokens / size)
         if steps:
             phases.append((sources, steps))
@@ -325,6 +466,30 @@ def phases(
     return phases
 
 
+def replayed(phases: list[Phase]) -> float:
+    """Return the share of the tokens that is replay."""
+    seen = [0.0, 0.0]
+    for sources, steps in phases:
+        for place, (_rows, plan) in enumerate(sources):
+            seen[place] += plan.tokens(steps)
+    return seen[1] / sum(seen)
+
+
+def check_replay(phases: list[Phase], asked: float, *, quiet: bool) -> None:
+    """Say so where so few steps are taken that whole rows cannot make up the share of replay that was asked for."""
+    from afina.messages.numbers import number
+    from afina.train.track import say
+
+    share = replayed(phases)
+    if abs(share - asked) > MISSED * asked:
+        say(
+            _(
+                "Of the tokens {share} %\u00a0are replay instead of {asked} %: with so few steps, whole rows come no nearer."
+            ).format(share=number(100 * share, 1), asked=number(100 * asked, 1)),
+            quiet,
+        )
+
+
 def learn(
     accelerator: Any, model: Any, method: Any, task: Any, tokenizer: Any, phases: list[Phase], held: Part,
     chosen: Any, run: Path, *, quiet: bool,
@@ -335,10 +500,19 @@ def learn(
     """
     import copy
 
+    from afina.messages.numbers import number
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
+    from afina.train.track import say
 
     total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
+    if chosen.warmup_steps >= total and chosen.warmup_steps >= 1:
+        say(
+            _(
+                "The learning rate never reaches its peak: training has {steps} steps, --warmup-steps is {warmup}."
+            ).format(steps=number(total), warmup=number(chosen.warmup_steps)),
+            quiet,
+        )
 
     def keep(model: Any) -> None:
         with replaced(run / "best") as new:

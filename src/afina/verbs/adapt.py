@@ -11,10 +11,9 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Reading, setting
-from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _pretraining as parts
 from afina.verbs._describe import trained_weights
-from afina.verbs._domain import check_tokenizer, in_words, nearness
+from afina.verbs._domain import in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import Chosen, begin, choose, preset_rate
@@ -75,7 +74,7 @@ def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> 
 
 def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
     """Return the checked settings and the model's folder, which decides what is learnt."""
-    from afina.models.find import find, shape, writes
+    from afina.models.find import find, writes
 
     given = {name: value for name, value in settings.items() if name != "objective"}
     if not given.get("model"):
@@ -83,14 +82,10 @@ def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
     source = find(str(given["model"]), offline=bool(given.get("offline")))
     objective = "clm" if writes(source) else "mlm"
     chosen = choose(given, Adapt, OBJECTIVES[objective].task)
-    if objective == "mlm" and "nsp" not in given and not _pre_trained(shape(source)):
-        chosen = chosen._replace(task=chosen.task.replace(nsp=False))  # the model has no head for it
+    quiet = chosen.common.quiet
+    task = parts.pairing(chosen.task, source, given["model"], asked="nsp" in given, quiet=quiet)
+    chosen = chosen._replace(task=task)
     return chosen._replace(verb=chosen.verb.replace(objective=objective)), source
-
-
-def _pre_trained(config: dict[str, Any]) -> bool:
-    """Whether the checkpoint is BERT's with both heads, for words and for sentences."""
-    return any(kind.endswith("ForPreTraining") for kind in config.get("architectures") or ())
 
 
 def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None) -> dict[str, Any]:
@@ -121,7 +116,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     verb = _resolved(verb, own, method)
     _check_method(verb, own, method)
     shorter = tokenizer = own.tokenizer
-    check_tokenizer(texts, tokenizer, verb.model)
+    parts.check_fit(texts, tokenizer, verb, verb.model)
     near = nearness(texts, Path(verb.task_data)) if verb.task_data else None
     if near:
         say(in_words(near, verb.task_data), common.quiet)
@@ -153,6 +148,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
             elif verb.add_tokens:
                 tokenizer = read_tokenizer(run / "tokenizer")
             train, held = parts.corpora(texts, verb, tokenizer, run, unseen)
+            parts.check_pairs(train, held, task, quiet=common.quiet)
             replay = (
                 parts.encoded(
                     [Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume, unseen=unseen
@@ -180,7 +176,9 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
         )
     if main:
         parts.write(texts, run, chosen._replace(verb=verb).flat())
-    head = _head(task, source)
+    if replay:
+        parts.check_replay(phases, verb.replay, quiet=common.quiet)
+    head = parts.head(task, source)
     torch.manual_seed(verb.seed)
     model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
     model = method.modify(model, tokenizer).to(accelerator.device)
@@ -212,14 +210,6 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
         folder.write_json(run / "scores.json", result)
     accelerator.wait_for_everyone()
     return result
-
-
-def _head(task: Any, source: Path) -> str:
-    """Return the class of model to train: BERT's head for sentences is kept, and drawn only where it is asked for."""
-    from afina.models.find import shape
-
-    without = task.head == MaskedLm.head and not (task.nsp or _pre_trained(shape(source)))
-    return "AutoModelForMaskedLM" if without else task.head
 
 
 def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:

@@ -87,8 +87,15 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         raise InputError(_("--hours and --max-tokens are two ways to say how long: give one of them."))
     if not (chosen.hours or chosen.max_tokens):
         chosen = chosen.replace(max_tokens=parts.TOKENS)
+    if chosen.objective == "clm" and chosen.dropout and not chosen.model:
+        raise InputError(
+            _("--dropout changes nothing in a new model of --objective clm, which has none: leave it out.")
+        )
     run = parts.place(texts, chosen, chosen.validation)
     source = parts.source(chosen, offline=common.offline)
+    asked = "nsp" in task.model_fields_set
+    task = parts.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
+    taken = parts.taken(texts, chosen, source)
     if chosen.dry_run:
         plan = _in_hours(chosen) if chosen.hours else parts.in_tokens(chosen)
         return parts.planned(texts, chosen, run, plan, quiet=common.quiet)
@@ -105,17 +112,17 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     with accelerator.main_process_first():  # the others find what the first has made
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
-        tokenizer = parts.tokenizer(texts, chosen, source, made)
-        if source:
-            chosen = parts.within(chosen, source, tokenizer)
+        tokenizer = taken or parts.tokenizer(texts, chosen, made)
+        chosen = parts.within(chosen, source, tokenizer)
         begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
         with begun:
             planned = _hours.recorded(run) if chosen.resume else {}
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
                 parts.write(texts, run, settings, planned)
-            if main and not (source or chosen.tokenizer or (made and made.is_dir())):
+            if main and not (taken or (made and made.is_dir())):
                 tokenizer = parts.kept(tokenizer, run / "tokenizer")
             train, held = parts.corpora(texts, chosen, tokenizer, run)
+            parts.check_pairs(train, held, task, quiet=common.quiet)
             phases = parts.phases(
                 chosen,
                 train,
@@ -125,7 +132,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 tokens=chosen.max_tokens or parts.FOREVER,
             )
     torch.manual_seed(chosen.seed)
-    model = parts.start(chosen, source, tokenizer, train, run)
+    model = parts.start(chosen, task, source, tokenizer, train, run)
     if chosen.hours:
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
