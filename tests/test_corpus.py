@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import lzma
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,6 +118,12 @@ def test_vocabulary_needs_words_and_room():
         train_wordpiece(iter(["", "  "]), 5000)
     with pytest.raises(InputError, match="too small"):
         train_wordpiece(iter(["hola"]), 100)
+
+
+def test_a_full_disk_for_the_copy_is_said_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_given, **_named: open("/dev/full", "w+"))  # noqa: SIM115
+    with pytest.raises(InputError, match=f"written to {tempfile.gettempdir()}.*TMPDIR"):
+        train_wordpiece(iter(["El gato duerme."] * 9), 2200)
 
 
 def test_corpus_holds_documents_sentences_and_tokens(tokenizer, text_file, tmp_path):

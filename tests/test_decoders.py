@@ -296,6 +296,24 @@ def test_a_gpt_is_pretrained_and_gone_on_with(afina_: Command, tmp_path: Path) -
     assert afina_("finetune", "train.csv", "--task", "causal_lm", "--model", "second", "--dry-run").code == 0
 
 
+def test_a_control_token_of_number_0_is_one() -> None:
+    from types import SimpleNamespace
+
+    from afina.verbs._objectives import OBJECTIVES
+
+    tokenizer: Any = SimpleNamespace(bos_token_id=0, eos_token_id=2, pad_token_id=1)
+    assert OBJECTIVES["clm"].rows([], tokenizer).begins == 0
+    tokenizer.bos_token_id = None
+    assert OBJECTIVES["clm"].rows([], tokenizer).begins == 2
+
+    class Nothing(SimpleNamespace):
+        def __call__(self, *_given: Any, **_settings: Any) -> dict[str, list[int]]:
+            return {"input_ids": []}
+
+    none: Any = Nothing(eos_token_id=0, pad_token_id=1)
+    assert CausalLm().prompt_ids({"text": "", "asked": True}, none, 9) == [0]
+
+
 def test_rows_of_which_nothing_is_learnt_are_said_before_training(afina_: Command, tmp_path: Path) -> None:
     rows = [
         f'{{"prompt": "¿cuánto es {i} más uno y nada más que eso?", "completion": "es"}}' for i in range(20)

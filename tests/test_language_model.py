@@ -87,6 +87,9 @@ def test_two_sentences_are_said_to_follow_or_not() -> None:
     for wrong in ([], [3, "x"], {"text_pair": "x"}, None):
         with pytest.raises(InputError, match="Row 1: "):
             _bert().predict([wrong])
+    for alone in (f"Voy al {MASK}.\t", [f"Voy al {MASK}.", " "]):
+        (told_alone,) = _bert().predict([alone])
+        assert "next" not in told_alone and "\t" not in told_alone["prediction"]
     (both,) = afina.predict(ENCODER, [(f"Voy al {MASK}.", "Compro pan.")])
     assert both["prediction"].endswith("\tCompro pan.") and set(both) >= {"masks", "next"}
 

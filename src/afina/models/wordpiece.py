@@ -6,6 +6,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from afina.errors import InputError
@@ -40,7 +41,7 @@ def train_wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
     from tokenizers.models import WordPiece
     from tokenizers.trainers import WordPieceTrainer
 
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as copy:
+    with _copy() as copy:
         characters = _spool(texts, copy)
         if not characters:
             raise InputError(_("The texts are empty: there are no words to learn a vocabulary from."))
@@ -69,13 +70,48 @@ def train_wordpiece(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
     return _wrap(draft.get_vocab())
 
 
+@contextmanager
+def _copy() -> Iterator[TextIO]:
+    """Give a temporary file; InputError where there is no place for one."""
+    with _space():
+        copy = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115 - closed below
+    try:
+        yield copy
+    finally:
+        with suppress(OSError):  # what a full disk did not take has been said by then
+            copy.close()
+
+
+@contextmanager
+def _space() -> Iterator[None]:
+    """Say of a full disk where it is: the folder of temporary files is often a small one of its own."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            _(
+                "The temporary copy of the text, from which a tokenizer is learnt, cannot be written to {folder}: "
+                "{reason}. Free some space there, or name another folder in the variable TMPDIR."
+            ).format(folder=_temporary(), reason=error.strerror or error)
+        ) from None
+
+
+def _temporary() -> str:
+    with suppress(OSError):
+        return tempfile.gettempdir()
+    return "/tmp"
+
+
 def _spool(texts: Iterator[str], copy: TextIO) -> Counter[str]:
     """Write the texts to ``copy``, a line each, and count their characters."""
     characters: Counter[str] = Counter()
     for text in texts:
         line = unicodedata.normalize("NFC", " ".join(text.split()))
         characters.update(line)
-        copy.write(line + "\n")
+        with _space():
+            copy.write(line + "\n")
+    with _space():
+        copy.flush()
     del characters[" "]
     return characters
 

@@ -83,7 +83,8 @@ class CausalLm(Decoder):
         ids = self._read(text, tokenizer)
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
-        return ids or [int(tokenizer.eos_token_id or tokenizer.pad_token_id)]
+        end: Any = tokenizer.pad_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+        return ids or [int(end)]
 
     def before(self, row: Row) -> dict[str, Any]:
         return {"text": row["text"], "begins": _half(row["text"])}

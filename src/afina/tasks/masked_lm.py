@@ -72,6 +72,8 @@ class MaskedLm(Task):
             texts = given.split("\t")
         elif isinstance(given, list | tuple):
             texts = list(given)
+        if len(texts) == 2 and isinstance(texts[1], str) and not texts[1].strip():
+            texts.pop()  # an empty second text is none
         if len(texts) > 2:
             sentence = _(
                 "this model reads one text, or two with a tab between them, but here are {n}: {given}."
@@ -240,8 +242,12 @@ class MaskedLm(Task):
         if not isinstance(answer, dict):
             return {"prediction": None, "score": answer[0] / max(answer[1], 1)}
         masks, follows = answer["masks"], answer["next"]
-        told: dict[str, Any] = {"prediction": FOLLOWS if follows and follows >= 0.5 else NOT}
-        told["probability"] = max(follows, 1 - follows) if follows is not None else None
+        told: dict[str, Any] = {"prediction": None, "probability": None}
+        if follows is not None:
+            told = {
+                "prediction": FOLLOWS if follows >= 0.5 else NOT,
+                "probability": max(follows, 1 - follows),
+            }
         if masks:
             told = {"prediction": fill(answer["texts"], masks)}
             told["probability"] = math.prod(words[0]["probability"] for words in masks)
