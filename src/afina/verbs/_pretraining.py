@@ -457,7 +457,8 @@ def phases(
         steps = round(share * tokens / size)
         if steps:
             phases.append((sources, steps))
-    if not phases:
+    # Of a small text a step is less than was asked for, and has the tokens all the same.
+    if not phases or 2 * tokens < chosen.tokens_per_step:
         raise InputError(
             _("--max-tokens {tokens} is too few for one step of --tokens-per-step {step}.").format(
                 tokens=tokens, step=chosen.tokens_per_step
