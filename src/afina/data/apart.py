@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FIRST, SECOND, THIRD = (
-    "a.",
-    "a.",
-    "a",
-)  # two sentences of a line and one of the next: every vocabulary has them
+# Two sentences of a line and one of the next: every vocabulary has them.
+FIRST, SECOND, THIRD = "a.", "a.", "a"
 
 
 class Apart(NamedTuple):
