@@ -241,7 +241,7 @@ def test_held_out_words_are_not_counted(
     found = {}
     for chosen.initialisation in ("informed", "random"):
         torch.manual_seed(0)
-        model = _pretraining.start(chosen, None, tokenizer, train, tmp_path)
+        model = _pretraining.start(chosen, None, None, tokenizer, train, tmp_path)
         found[chosen.initialisation] = model.get_input_embeddings().weight
     learnt = np.concatenate([np.concatenate(train[0].document(i)) for i in np.flatnonzero(train[1])])[:most]
     changed = torch.ne(found["informed"], found["random"]).any(1)
