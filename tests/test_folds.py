@@ -428,7 +428,9 @@ def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytes
 
     found, untried = _tune(chosen, 1, carried_out)
     assert {fold: pytest.approx(each["learning_rate"]) for (_m, _n, fold), each in found.items()} == best
-    assert untried == {} and "18 runs" in _cost(chosen)[0]  # two ways, three seeds, two folds, and three rates in each fold
+    assert (
+        untried == {} and "18 runs" in _cost(chosen)[0]
+    )  # two ways, three seeds, two folds, and three rates in each fold
 
 
 @pytest.fixture(scope="module")

@@ -112,22 +112,31 @@ def test_a_difference_without_spread_is_no_certainty() -> None:
     assert pair.difference.low < 0 < pair.difference.high and not pair.difference.shown
 
 
-def test_rows_that_are_alike_count_as_what_they_are() -> None:
-    """Fifteen questions about each of twenty texts, which one model or the other understands as a whole."""
+@pytest.mark.parametrize(("texts", "questions"), [(2, 30), (5, 40), (10, 20), (20, 15)])
+def test_rows_that_are_alike_count_as_what_they_are(texts: int, questions: int) -> None:
+    """Many questions about each of a few texts, which one model or the other understands as a whole."""
+    about = np.repeat(np.arange(texts), questions)
+    rows: list[Row] = [{"label": 1}] * len(about)
 
     def winner(seed: int) -> bool:
         rng = np.random.default_rng(seed)
-        texts = np.repeat(np.arange(20), 15)
-        rows: list[Row] = [{"label": 1} for _text in texts]
         systems = {
             name: system(
-                [accuracy], [(rng.random(300) < rng.beta(1, 1, 20)[texts]).astype(int).tolist()], rows, texts.tolist()
+                [accuracy], [(rng.random(len(about)) < rng.beta(1, 1, texts)[about]).astype(int).tolist()],
+                rows, [[text] for text in about.tolist()],
             )
             for name in "ab"
         }  # fmt: skip
         return compare(systems, "accuracy")[0].difference.shown
 
-    assert np.mean([winner(seed) for seed in range(150)]) <= 0.07
+    assert np.mean([winner(seed) for seed in range(800)]) <= 0.07
+
+
+def test_names_join_rows_into_one_unit() -> None:
+    """The rows of a person, the questions about a text, and whatever these two join, are left out together."""
+    rows: list[Row] = [{"label": 1}] * 6
+    one = system([accuracy], [[1, 1, 0, 0, 1, 0]], rows, [["x"], ["x", "a"], ["a"], ["y"], [], ["y"]])
+    assert len(one.pseudo) == 3
 
 
 def test_a_single_seed_varies_as_much_as_others_have_shown() -> None:

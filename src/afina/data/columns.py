@@ -272,8 +272,9 @@ def why(column: str, role: Role) -> str:
         return _("by its name")
     if column.isdigit():  # CoNLL's columns have numbers, not names
         return _("the first column") if role == "text" else _("the last column")
-    name = plain(column).replace("_", "")
-    if role == "text_pair" and (name[-1:] in ("1", "2", "a", "b") or any(name in pair for pair in PAIRS)):
+    name = plain(column)
+    numbered = re.fullmatch(r".*([12]|_[ab])", name)
+    if role == "text_pair" and (numbered or any(name.replace("_", "") in pair for pair in PAIRS)):
         return _("by its name")
     if role in ("text", "text_pair", "context", "source"):
         return _("it holds the longest texts")

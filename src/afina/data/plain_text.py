@@ -186,17 +186,25 @@ def _parquet_texts(file: Path) -> Iterator[str]:
 
 
 def _table_texts(file: Path) -> Iterator[str]:
-    """The texts of a task's rows; a row of words, as CoNLL's are, as these with blanks between."""
+    """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
     from afina.data.columns import guess, named_like, text_of
     from afina.data.read import read
 
     table = read(file, offline=True)
-    words = None
+    words, context = None, None
     if _kind(file) == ".json":
-        words = None if named_like(table, "text") else named_like(table, "tokens")
+        context = named_like(table, "context") if named_like(table, "question") else None
+        words = None if context or named_like(table, "text") else named_like(table, "tokens")
     elif table.rows and all(isinstance(value, list) for value in table.rows[0].values()):
         words = table.columns[0]
-    column = words or guess(table, "text")
+    column = context or words or guess(table, "text")
+    before = None
     for row in table.rows:
         value = row.get(column)
-        yield " ".join(map(str, value)) if words and isinstance(value, list) else text_of(value) or ""
+        if context and value == before:
+            continue
+        before = value
+        if words and isinstance(value, list):
+            yield " ".join(str(word) for word in value if word is not None)
+        else:
+            yield text_of(value) or ""

@@ -22,7 +22,7 @@ ROLES = {
 
 CROSS = ("EncDecAttention", "encoder_attn")  # attention of a decoder to what the encoder has read
 # Embeddings and their normalisations, which some families (BART, DeBERTa) declare after the blocks they feed.
-EMBEDDINGS = re.compile(r"embed|^deberta\.encoder\.LayerNorm\.")
+EMBEDDINGS = re.compile(r"embed|relative_attention_bias|^deberta\.encoder\.LayerNorm\.")
 
 
 def backbone(model: nn.Module) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import combinations, count
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,16 +47,16 @@ def system(
     watches: Sequence[Watch],
     answers: Sequence[Sequence[Any]],
     rows: Sequence[Row],
-    clusters: Sequence[Hashable | None] = (),
+    clusters: Sequence[Collection[Hashable]] = (),
     *,
     trained: bool = True,
 ) -> System:
     """Return the metric of the answers [seeds, rows], one watch a seed, and its grouped jackknife (Shao & Tu 1995, chapter 2).
 
-    Rows of one of the `clusters` [rows] are left out together, for many that are alike tell less than as many
-    independent ones; a row of None stands alone.
+    Rows that share a name in `clusters` [rows] are left out together, for many that are alike tell less than as many
+    independent ones.
     """
-    group = _dealt(clusters or [None] * len(rows))
+    group = _dealt(clusters or [()] * len(rows))
     groups = int(group.max()) + 1
     left = [np.flatnonzero(group != each).tolist() for each in range(groups if groups > 1 else 0)]
     values = np.array([watch(each, rows)[1] for watch, each in zip(watches, answers, strict=True)])
@@ -74,13 +74,20 @@ def system(
     return System(values, groups * values.mean() - (groups - 1) * without, len(rows), trained)
 
 
-def _dealt(clusters: Sequence[Hashable | None]) -> np.ndarray:
-    """Return the group of each row: whole clusters are dealt to at most 100, as many to each."""
+def _dealt(names: Sequence[Collection[Hashable]]) -> np.ndarray:
+    """Return the group of each row: rows that share a name are one unit, and units are dealt to at most 100 groups."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     places: dict[Hashable, int] = {}
-    alone = count()
-    keys = [("row", next(alone)) if each is None else ("cluster", each) for each in clusters]
-    of_row = [places.setdefault(key, len(places)) for key in keys]
-    return (np.random.default_rng(SEED).permutation(len(places)) % min(GROUPS, len(places)))[of_row]
+    ties = [
+        (i, len(names) + places.setdefault(name, len(places))) for i, its in enumerate(names) for name in its
+    ]
+    rows, named = np.array(ties, int).reshape(-1, 2).T
+    every = len(names) + len(places)
+    graph = coo_array((np.ones(len(rows)), (rows, named)), shape=(every, every))
+    units, of_row = connected_components(graph, directed=False)
+    return (np.random.default_rng(SEED).permutation(units) % min(GROUPS, units))[of_row[: len(names)]]
 
 
 def compare(systems: Mapping[str, System], metric: str, direction: int = 1) -> list[Pair]:
@@ -105,7 +112,8 @@ def interval(
     """Return the 95 % interval of a system's mean over rows and seeds, None where even one over rows is refused.
 
     `alone` are the limits over rows that scoring one run gives, which know few rows and rare classes better than
-    the jackknife does: on each side the greater variance of the two counts. It ends where the metric does.
+    the jackknife does: on each side the greater variance of the two counts. Limits that have Student's t already get
+    it again, so with few clusters it errs on the wide side. It ends where the metric does.
     """
     if alone is None or len(one.pseudo) < 2:
         return None
@@ -156,12 +164,13 @@ def _difference(a: System, b: System, metric: str, direction: int, every: Sequen
     if len(a.pseudo) < 2:
         return Difference(metric, value, -bound, bound, 1.0)
     gaps = direction * (a.pseudo - b.pseudo)
-    if math.isfinite(most):  # a difference without spread has an interval too
-        share = len(gaps) / a.rows  # of a group that is one row
-        gaps = np.append(gaps, [value + share * (bound - value), value - share * (bound + value)])
-    variance, degrees = _both(_of_mean(gaps), len(gaps) - 1, *_of_seeds([a, b], every))
+    # One row more in favour of either side: a difference without spread has an interval too.
+    more = 2 * (bound / a.rows) ** 2 if math.isfinite(most) else 0.0
+    variance, degrees = _both(_of_mean(gaps) + more, len(gaps) - 1, *_of_seeds([a, b], every))
     half = _half_width(variance, degrees)
     p = 2 * float(t.sf(abs(value) / variance**0.5, degrees)) if variance else float(value == 0)
+    # Never below that of as many signs that all point one way: five texts can show nothing.
+    p = max(p, 2.0 ** (1 - len(gaps)))
     if math.isfinite(most):
         return Difference(metric, value, max(value - half, -bound), min(value + half, bound), p)
     return Difference(metric, value, value - half, value + half, p)

@@ -2,7 +2,6 @@
 
 import filecmp
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -90,26 +89,22 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
 
 
 def _check_apart(texts: list[Path], validation: str | None) -> None:
-    """Raise InputError where two texts are one and the same, or one of them is the held-out text."""
-    held = Path(validation) if validation else None
-    # Only files of one size are read, so that many or large ones cost nothing.
-    alike: dict[Any, list[Path]] = defaultdict(list)
-    for text in [*texts, *([held] if held else [])]:
-        others = alike[text.stat().st_size if text.is_file() else text]
-        same = next((each for each in others if each == text or filecmp.cmp(each, text, shallow=False)), None)
-        others.append(text)
-        if same is None:
-            continue
-        if text is held:
+    """Raise InputError where a text is named twice, or one of them is the held-out text."""
+    seen: set[Path] = set()
+    for text in texts:
+        if text.resolve() in seen:
+            raise InputError(_("The text {file} is named twice: name it once.").format(file=text))
+        seen.add(text.resolve())
+    held = Path(validation or "")
+    alike = [text for text in texts if held.is_file() and text.is_file()]
+    for text in alike:
+        if text.stat().st_size == held.stat().st_size and filecmp.cmp(text, held, shallow=False):
             raise InputError(
                 _(
                     "The held-out text {file} is the training text {other} itself, so it could not tell what is "
                     "learnt. Name another file with --validation, or leave it out."
-                ).format(file=text, other=same)
+                ).format(file=held, other=text)
             )
-        raise InputError(
-            _("The texts {file} and {other} are the same: name each once.").format(file=same, other=text)
-        )
 
 
 def write(
@@ -204,9 +199,8 @@ def check_fit(texts: list[Path], tokenizer: Any, chosen: Any, name: str) -> None
                 "another, or train one with afina pretrain."
             ).format(model=name, objective=chosen.objective, tokens=", ".join(lacking))
         )
-    if all(
-        text.exists() for text in texts
-    ):  # of a run that goes on, what came from the Hub need not be there
+    # Of a run that goes on, what came from the Hub need not be there.
+    if not chosen.resume or all(text.exists() for text in texts):
         check_tokenizer(texts, tokenizer, name)
 
 

@@ -59,7 +59,10 @@ def table(
             continue  # it writes but gives tokens no probability, so it has no place in a ranking by loss
         lines[name] = _line([]) | {"method": name}
         answers[name] = [Told(tuned, found)]
-    clusters = [task.cluster(row) if row.get(GROUP) is None else row[GROUP] for row in rows]
+    clusters = [
+        [name for name in (("cluster", task.cluster(row)), (GROUP, row.get(GROUP))) if name[1] is not None]
+        for row in rows
+    ]
     systems = {
         name: system(
             [each.task.main for each in told], [each.answers for each in told], rows, clusters,
@@ -204,8 +207,10 @@ def recommend(
     Among lines that cannot be compared there is none, and of each group it is said which is the best in it.
     """
     several = of_several(lines)
-    if len(groups(lines)) < 2:
-        return _best(lines, tests, limits, direction, about, several=several)
+    # A baseline in other tokens than those of all models, which a chain has added to, is not what people choose from.
+    models_of = [group for group in groups(lines) if any(line["model"] for line in group)]
+    if len(models_of) < 2:
+        return _best(models_of[0] if models_of else lines, tests, limits, direction, about, several=several)
     why = [_(UNLIKE)]
     for tokens in dict.fromkeys(line["tokens"] for line in lines):
         group = [line for line in lines if line["tokens"] == tokens]

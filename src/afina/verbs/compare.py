@@ -546,7 +546,7 @@ def _untried(every: Sequence[_trials.Done]) -> dict[tuple[str, str], list[str]]:
         if len(lost) == len(group):
             found[key] = [
                 _(
-                    "No run of its search gave a result, so its learning rate is the preset one: {reasons}"
+                    "No run of its search gave a result, so its learning rate is the one without a search: {reasons}"
                 ).format(reasons=reasons)
             ]
         elif lost:
