@@ -368,7 +368,7 @@ def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path
     preset = preset_rate(chosen.task, find("methods", "head")(), 16)
     rates = [factor * preset for factor in _trials.FACTORS]
     rate, (said,), _run = tuned()
-    assert rate is None and "preset" in said and said.endswith("Killed.")
+    assert rate is None and "without a search" in said and said.endswith("Killed.")
     rate, (said,), run = tuned(0.5, 0.6)
     assert (
         rate == rates[1] and said.startswith("1 of the 3") and said.endswith("Killed.") and run == ["head-0"]
@@ -463,6 +463,15 @@ def test_the_only_line_is_better_than_nothing() -> None:
     failed = line("ia3", 0.0) | {"scores": None, "error": "not begun: the budget was used up"}
     assert "Without a result: ia3." in recommend([*LINES, failed], [], NONE, 1)["why"]
     assert "Without a result: ia3." in recommend([failed], [], NONE, 1)["why"]
+
+
+def test_a_baseline_in_other_tokens_leaves_one_model_its_recommendation() -> None:
+    """So it is with a chain that adds tokens: the counted baseline has those of the model as it lay there."""
+    lines = [each | {"tokens": "c.toml"} for each in LINES[:2]] + [
+        line("ngram", 0.1) | {"tokens": "", "model": None}
+    ]
+    found = recommend(lines, pairs(full_lora="better"), NONE, 1)
+    assert found["method"] == "full" and "unlike" not in found["why"]
 
 
 def test_one_seed_tells_of_trained_models_not_of_methods() -> None:

@@ -207,10 +207,12 @@ def recommend(
     Among lines that cannot be compared there is none, and of each group it is said which is the best in it.
     """
     several = of_several(lines)
-    # A baseline in other tokens than those of all models, which a chain has added to, is not what people choose from.
-    models_of = [group for group in groups(lines) if any(line["model"] for line in group)]
-    if len(models_of) < 2:
-        return _best(models_of[0] if models_of else lines, tests, limits, direction, about, several=several)
+    found = groups(lines)
+    tokens = {group[0].get("tokens") for group in found if any(line["model"] for line in group)}
+    if len(tokens) < 2:
+        # A baseline alone in other tokens, to which a chain has added some, is not what people choose from.
+        alike = lines if len(found) < 2 else [line for line in lines if line.get("tokens") in tokens]
+        return _best(alike, tests, limits, direction, about, several=several)
     why = [_(UNLIKE)]
     for tokens in dict.fromkeys(line["tokens"] for line in lines):
         group = [line for line in lines if line["tokens"] == tokens]
