@@ -1,11 +1,9 @@
-"""A set of labels as what a text is to be given, and how a set is written in a cell."""
+"""A set of labels as what a text is to be given."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,9 +11,10 @@ from afina.core import Difference, Scores
 from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import _
+from afina.tasks._form import Form
+from afina.tasks._label_cells import read
 from afina.tasks._one_label import label_config, no_labels, no_unseen
 from afina.tasks._prior import log_odds
-from afina.tasks._sentence import Form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100.0
 HALF = 0.5
-FLAGS: dict[float | str, bool] = {0: False, 1: True, "false": False, "true": True}
-FLAGS |= {"0": False, "1": True, "0.0": False, "1.0": True}  # with decimals where a cell was blank once
 
 
 @dataclass(frozen=True)
@@ -41,24 +38,7 @@ class LabelSet(Form):
     tuned: bool = True
 
     def read(self, cell: Any) -> list[str] | None:
-        """Return the labels of a list, of `a;b`, or of {column: 0 or 1}; None for a blank, [] for an empty list."""
-        if isinstance(cell, Mapping):
-            return _of_flags(cell)
-        if isinstance(cell, str):
-            cell = _listed(cell)
-        if cell is None or cell != cell:
-            return None
-        if not isinstance(cell, list | tuple):
-            cell = [cell]
-        if {_kind(each) for each in cell} - {"a text", "a number", "true or false"}:
-            sentence = _("{value} holds something that is no label. Labels are texts or numbers.")
-            raise InputError(sentence.format(value=json.dumps(cell, ensure_ascii=False, default=str)[:80]))
-        if len({_kind(each) for each in cell}) > 1:
-            sentence = _("{value} mixes texts and numbers. Write all labels of a list the same way.")
-            raise InputError(sentence.format(value=json.dumps(cell, ensure_ascii=False, default=str)[:80]))
-        from afina.data.columns import label_text
-
-        return sorted({label for label in map(label_text, cell) if label is not None})
+        return read(cell)
 
     def learn(self, gold: Sequence[list[str]]) -> dict[str, Any]:
         labels = tuple(sorted({label for row in gold for label in row}))
@@ -178,51 +158,3 @@ class LabelSet(Form):
         import numpy as np
 
         return np.asarray(answers).reshape(-1, len(self.labels)) >= np.asarray(self._from)
-
-
-def kinds(cell: Any) -> set[str]:
-    """Return of what kinds the labels of a cell are, none of a blank or of columns of 0 and 1."""
-    if cell is None or cell != cell or isinstance(cell, str | Mapping):
-        return set()
-    return {_kind(each) for each in (cell if isinstance(cell, list | tuple) else [cell])}
-
-
-def run_together(labels: Collection[str]) -> list[str]:
-    """Return the labels that are others of them with a comma or a bar between, or of the same parts as others."""
-    parts = {label: [part.strip() for part in re.split(r"[,|]", label)] for label in labels}
-    several = Counter(part for found in parts.values() if len(found) > 1 for part in {*found})
-    known = {*labels, *(part for part, times in several.items() if times > 1)}
-    return sorted(label for label, found in parts.items() if len(found) > 1 and known.issuperset(found))
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true or false"
-    return (
-        "a number" if isinstance(value, int | float) else "a text" if isinstance(value, str) else "no label"
-    )
-
-
-def _listed(cell: str) -> Any:
-    """Return the labels of `a;b`, or of a list as JSON, Python or pandas writes it; None for a blank."""
-    from afina.data.cells import structure
-
-    if not cell.strip():
-        return None
-    found = structure(cell)
-    return found if isinstance(found, list) else cell.split(";")
-
-
-def _of_flags(cells: Mapping[str, Any]) -> list[str] | None:
-    """Return the columns that hold 1, None where one is blank."""
-    found = []
-    for column, cell in cells.items():
-        plain = cell.strip().lower() if isinstance(cell, str) else cell
-        if plain is None or plain == "" or plain != plain:
-            return None
-        if not isinstance(plain, str | int | float) or plain not in FLAGS:
-            sentence = _("Column '{column}' holds {value!r}, but a column of one label holds 0 or 1.")
-            raise InputError(sentence.format(column=column, value=cell))
-        if FLAGS[plain]:
-            found.append(column)
-    return sorted(found)

@@ -10,8 +10,8 @@ from afina.core import About, Difference, Rival, Scores
 from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.tasks._form import Form
 from afina.tasks._prior import log_odds
-from afina.tasks._sentence import Form
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ from afina.core import About, Difference, Rival, Scores
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.names import unknown
+from afina.tasks._form import Form
 from afina.tasks._prior import log_shares
-from afina.tasks._sentence import Form
 
 if TYPE_CHECKING:
     from torch import Tensor

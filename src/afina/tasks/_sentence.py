@@ -5,116 +5,22 @@ A `Sentence` reads the texts; what an answer is (a label, a set of labels, a num
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Table, Task, Term
-from afina.data.columns import Role
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._form import Form
+from afina.tasks._text_windows import row_logits, truncated, windowed
 from afina.tasks._windows import Long, shared, when_long
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-
-class Form(ABC):
-    """One kind of gold answer, from the cell of a table to the figures; knows what `learn` found."""
-
-    role: ClassVar[Role] = "label"
-    """What the column that holds it is looked for as."""
-
-    @abstractmethod
-    def read(self, cell: Any) -> Any:
-        """Return the gold answer that a cell holds, None where it is blank; InputError where it is wrong."""
-
-    @abstractmethod
-    def learn(self, gold: Sequence[Any]) -> dict[str, Any]:
-        """Return the fields of the task that only the training rows can tell."""
-
-    @abstractmethod
-    def check(self, train: Sequence[Any], others: Mapping[str, Sequence[Any]], column: str) -> None:
-        """Raise InputError where `train` cannot be learnt from or another part, by its name, not be scored."""
-
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Return what the model's configuration must know."""
-
-    @abstractmethod
-    def prior(self, gold: Sequence[Any]) -> list[float]:
-        """Return the logits of the best answer that is the same for every row."""
-
-    def text(self, gold: Any) -> str | None:
-        """Return the gold answer as one text, None where it is no label."""
-        return gold
-
-    def strata(self, gold: Sequence[Any]) -> list[str | None]:
-        """Return by row what a drawn split keeps in proportion."""
-        return [self.text(each) for each in gold]
-
-    def counted(self, gold: Any) -> Sequence[str]:
-        """Return the labels that a row counts for."""
-        return (gold,)
-
-    @abstractmethod
-    def encode(self, gold: Any | None) -> Any:
-        """Return the gold answer as numbers, one that no loss counts for None or what the model cannot give."""
-
-    @abstractmethod
-    def count(self, encoded: Sequence[Any]) -> float:
-        """Return how much the loss of these rows sums over."""
-
-    @abstractmethod
-    def loss(self, logits: Tensor, encoded: Tensor) -> Tensor:
-        """Return the summed loss of `logits` [rows, answers]."""
-
-    @abstractmethod
-    def answer(self, logits: Tensor) -> list[Any]:
-        """Return one answer a row."""
-
-    @abstractmethod
-    def predict(self, answer: Any) -> dict[str, Any]:
-        """Return what a person is told of one answer."""
-
-    def line(self, gold: Any, answer: Any) -> dict[str, Any]:
-        """Return what `predictions.csv` says beside gold and prediction."""
-        return {}
-
-    def tune(self, answers: Sequence[Any], gold: Sequence[Any]) -> dict[str, Any]:
-        """Return the fields of the task that answers to validation rows can better."""
-        return {}
-
-    @abstractmethod
-    def score(self, answers: Sequence[Any], gold: Sequence[Any]) -> Scores:
-        """Return the figures, the main metric first."""
-
-    def calibration(self, answers: Sequence[Any], gold: Sequence[Any]) -> float | None:
-        """Return the calibration error, None where answers are no probabilities."""
-        return None
-
-    @abstractmethod
-    def watch(self, answers: Sequence[Any], gold: Sequence[Any]) -> tuple[str, float]:
-        """Return the main metric and its value, cheaply."""
-
-    def main(self, answers: Sequence[Any], gold: Sequence[Any]) -> tuple[str, float]:
-        """Return the main metric and its value as `score` gives it."""
-        return self.watch(answers, gold)
-
-    @abstractmethod
-    def majority(self, train: Sequence[Any], n: int) -> list[Any]:
-        """Return the answers to `n` rows of somebody who knows the training answers and reads no text."""
-
-    @abstractmethod
-    def linear(self, known: Any, train: Sequence[Any], asked: Any) -> list[Any]:
-        """Return the answers of a linear model on features, sparse [rows, features] both."""
-
-    @abstractmethod
-    def difference(self, a: Sequence[Any], b: Sequence[Any], gold: Sequence[Any]) -> Difference:
-        """Return the paired difference of the main metric."""
 
 
 class Sentence(Task):
@@ -207,31 +113,14 @@ class Sentence(Task):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         texts = [[row[role] for row in rows] for role in self.inputs]
-        read = self._windows if self.long == "windows" else self._cut
+        if self.long == "windows":
+            read = windowed(texts, tokenizer, max_length, self.doc_stride)
+        else:
+            read = truncated(texts, tokenizer, max_length)
         return [
             {"windows": windows, "cut": cut, "label": self.form.encode(row.get("label"))}
-            for row, (windows, cut) in zip(rows, read(texts, tokenizer, max_length), strict=True)
+            for row, (windows, cut) in zip(rows, read, strict=True)
         ]
-
-    def _windows(
-        self, texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Iterator[tuple[list[Row], int]]:
-        from afina.tasks._windows import read
-
-        rows = list(zip(*texts, strict=True))
-        for found in read(rows, tokenizer, max_length, self.doc_stride):
-            yield (
-                [_read(each.ids.tolist(), each.types.tolist(), len(self.inputs)) for each in found.windows],
-                found.cut,
-            )
-
-    def _cut(
-        self, texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Iterator[tuple[list[Row], int]]:
-        told = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
-        for ids, types in zip(told["input_ids"], told["token_type_ids"], strict=True):
-            # Of an empty text some tokenizers make nothing at all.
-            yield [_read(ids or [tokenizer.pad_token_id], types or [0], len(self.inputs))], 0
 
     def length(self, row: Row) -> int:
         """Return the tokens of all windows, padding counted."""
@@ -256,10 +145,10 @@ class Sentence(Task):
         return Batch(tensors, {"loss": self.form.count(gold)}, tokens, rows)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        return {"loss": Term(self.form.loss(_pooled(model, batch), batch.tensors["labels"]))}
+        return {"loss": Term(self.form.loss(row_logits(model, batch), batch.tensors["labels"]))}
 
     def answer(self, model: nn.Module, batch: Batch) -> list[Any]:
-        return self.form.answer(_pooled(model, batch))
+        return self.form.answer(row_logits(model, batch))
 
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         return self.form.predict(answer)
@@ -300,22 +189,6 @@ class Sentence(Task):
 
     def difference(self, a: Sequence[Any], b: Sequence[Any], rows: Sequence[Row]) -> Difference:
         return self.form.difference(a, b, golds(rows))
-
-
-def _read(ids: list[int], types: list[int], texts: int) -> Row:
-    """Return what the model reads at once, with segment ids where there are two texts."""
-    return {"input_ids": ids} | ({"token_type_ids": types} if texts > 1 else {})
-
-
-def _pooled(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the logits of each row [rows, answers]: the mean over its windows."""
-    import torch
-
-    from afina.models.heads import outputs
-
-    (logits,) = outputs(model, batch, "logits")
-    windows = [len(row["windows"]) for row in batch.rows]
-    return torch.stack([each.mean(0) for each in logits.split(windows)])
 
 
 def golds(rows: Sequence[Row]) -> list[Any]:

@@ -1,13 +1,16 @@
-"""Which columns of a table hold tokens and which their tags, or entities: by their names, and by what fits."""
+"""Which columns of a table hold tokens and which their tags, or entities, and what these mark: by names and content."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.core import Table
+from afina.errors import InputError
 from afina.messages import _
 
+SHOWN_TAGS = 5
 SHOWN = 60  # characters of a wrong value in a message
 NO_TEXT = (list, tuple, Mapping)  # spaCy's tokens are objects that hold places in a text
 ENTITIES = ("entities", "entidades", "spans")  # columns that by their name hold entities, not tags
@@ -49,6 +52,32 @@ def are_entities(table: Table, column: str, tokens: str | None) -> bool:
 
     first = filled(table, column)
     return is_entities(first) if first is not None else tokens is None or plain(column) in ENTITIES
+
+
+def marked(rows: Sequence[Sequence[Any]], lines: Sequence[int] = ()) -> str:
+    """Return what the tags of rows mark, `entities` or `words`; InputError where most but not all mark entities.
+
+    `lines` are those of the file in which the rows begin, a word a line.
+    """
+    from afina.data.conll import TAG
+
+    counted = Counter(str(tag) for tags in rows for tag in tags)
+    odd = sorted(tag for tag in counted if not TAG.fullmatch(tag))
+    if not odd:
+        return "entities" if counted.keys() != {"O"} else "words"
+    typed = sum(times for tag, times in counted.items() if TAG.fullmatch(tag) and tag != "O")
+    if typed > sum(counted[tag] for tag in odd):
+        row, word = next(
+            (n, i) for n, tags in enumerate(rows) for i, tag in enumerate(tags) if str(tag) in odd
+        )
+        place = _("line {n}").format(n=lines[row] + word) if lines else _("row {n}").format(n=row + 1)
+        raise InputError(
+            _(
+                "Most tags mark entities (B-, I-), but these do not: {tags}; the first in {place}. Mend them, or say "
+                "with --tags words that each is a label of its own."
+            ).format(tags=", ".join(repr(tag) for tag in odd[:SHOWN_TAGS]), place=place)
+        )
+    return "words"
 
 
 def has_lists(table: Table, column: str) -> bool:

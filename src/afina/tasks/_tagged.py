@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import accumulate
 from typing import Any, Literal, Self
 
 from pydantic import field_validator
@@ -15,18 +13,17 @@ from afina.messages import N_, _
 from afina.scoring import entities as spans_of
 from afina.settings import setting
 from afina.tasks._tag_columns import (
-    NO_TEXT,
     SHOWN,
     are_entities,
     filled,
     has_lists,
     lists,
+    marked,
     tags_of,
     tokens_of,
     unfit,
 )
-
-SHOWN_TAGS = 5
+from afina.tasks._tagged_tokens import checked, entities_of_words, is_blank, placed, tags_of_words
 
 
 class Tagged(Task):
@@ -80,7 +77,7 @@ class Tagged(Task):
         if tokens is None:
             named = named_like(table, "tokens", self.text)
             raise InputError(unfit(table, named if named and filled(table, named) else label))
-        kind = self.kind or self._kind(lists(table, label), table.lines)
+        kind = self.kind or self._marked(lists(table, label), table.lines)
         return self.replace(text=tokens, label=label, kind=kind)
 
     def choose_inputs(self, table: Table) -> Self:
@@ -105,44 +102,28 @@ class Tagged(Task):
             found = entities(value, asked["text"], keep_longest=self.overlaps == "longest")
             return asked | {"words": words(asked["text"]), "entities": found}
         tokens = text if isinstance(text, list) else []
-        tags = _tags(value, len(tokens), self.label)
+        tags = checked(value, tokens, self.label)
         if not tags:
             return None
         if self.kind == "words":
-            return asked | {
-                "tags": [tag for tag, token in zip(tags, tokens, strict=True) if not _blank(token)]
-            }
-        # Counted in words that are not blank; an entity of blanks alone has none.
-        place = [0, *accumulate(not _blank(token) for token in tokens)]
-        chunks = [(place[first], place[end], kind) for first, end, kind in spans_of.chunks(tags)]
-        chunks = [chunk for chunk in chunks if chunk[0] < chunk[1]]
-        return asked | {"entities": on_text(chunks, asked["words"])}
+            return asked | {"tags": tags_of_words(tags, tokens)}
+        return asked | {"entities": on_text(entities_of_words(tags, tokens), asked["words"])}
 
     def ask(self, given: Any) -> Row:
         """Return the text and, of a row of tokens, where its words lie; `predict` finds the words of a text itself.
 
         Tokens that are empty or blank are no words. InputError where a token is no text.
         """
-        from afina.data.spans import located
-
         row = given if isinstance(given, Mapping) else {"text": given}
         tokens = row.get(self.text, row.get("text"))
         if not isinstance(tokens, list):
             return {name: mended(text) for name, text in super().ask(given).items()}
-        for n, token in enumerate(tokens, 1):
-            if isinstance(token, NO_TEXT):
-                raise InputError(_("token {n} is {value}, no text.").format(n=n, value=str(token)[:SHOWN]))
-        whole = row.get("text")
-        text, places = located(
-            [mended(str(token)) for token in tokens if not _blank(token)],
-            mended(whole) if isinstance(whole, str) else None,
-        )
-        return {"text": text, "words": places}
+        return placed(tokens, row.get("text"))
 
     def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
         notes = []
         texts = [row.get(self.text or "text") for row in raw]
-        blank = sum(_blank(token) for text in texts if isinstance(text, list) for token in text)
+        blank = sum(is_blank(token) for text in texts if isinstance(text, list) for token in text)
         if blank:
             notes.append(_("Tokens that are empty or blank, left out with their tags: {n}.").format(n=blank))
         if self.kind != "entities":
@@ -151,13 +132,13 @@ class Tagged(Task):
         tagged = [
             value for value in values if isinstance(value, list) and value and isinstance(value[0], str)
         ]
-        count, iob1 = spans_of.irregular(tagged) if self._kind(tagged) == "entities" else (0, False)
+        count, iob1 = spans_of.irregular(tagged) if self._marked(tagged) == "entities" else (0, False)
         if iob1:
             notes.append(_("The tags are IOB1 (an entity begins with I-); they were turned into IOB2."))
         elif count:
             notes.append(_("Entities that do not begin with B- and were mended: {n}.").format(n=count))
-        dropped = sum(map(len, (value for value in values if isinstance(value, list)))) if not tagged else 0
-        dropped -= sum(len(row["entities"]) for row in cleaned) if not tagged else 0
+        given = sum(len(value) for value in values if isinstance(value, list))
+        dropped = 0 if tagged else given - sum(len(row["entities"]) for row in cleaned)
         if dropped:
             notes.append(
                 _("Entities that repeat or overlap a longer one and were left out: {n}.").format(n=dropped)
@@ -181,29 +162,8 @@ class Tagged(Task):
     def key(self, row: Row) -> Any:
         return row["text"]
 
-    def _kind(self, rows: Sequence[list[Any]], lines: Sequence[int] = ()) -> str:
-        """Return what the tags mark; `lines` are those of the file in which the rows begin, a word a line."""
-        from afina.data.conll import TAG
-
-        if self.tags != "auto":
-            return self.tags
-        counted = Counter(str(tag) for tags in rows for tag in tags)
-        odd = sorted(tag for tag in counted if not TAG.fullmatch(tag))
-        if not odd:
-            return "entities" if counted.keys() != {"O"} else "words"
-        typed = sum(times for tag, times in counted.items() if TAG.fullmatch(tag) and tag != "O")
-        if typed > sum(counted[tag] for tag in odd):
-            row, word = next(
-                (n, i) for n, tags in enumerate(rows) for i, tag in enumerate(tags) if str(tag) in odd
-            )
-            place = _("line {n}").format(n=lines[row] + word) if lines else _("row {n}").format(n=row + 1)
-            raise InputError(
-                _(
-                    "Most tags mark entities (B-, I-), but these do not: {tags}; the first in {place}. Mend them, or say "
-                    "with --tags words that each is a label of its own."
-                ).format(tags=", ".join(repr(tag) for tag in odd[:SHOWN_TAGS]), place=place)
-            )
-        return "words"
+    def _marked(self, rows: Sequence[list[Any]], lines: Sequence[int] = ()) -> str:
+        return marked(rows, lines) if self.tags == "auto" else self.tags
 
     def _text(self, table: Table, taken: Collection[str] = ()) -> str:
         """Return the column of texts; that of training is not it where it holds lists in this table."""
@@ -227,28 +187,6 @@ class Tagged(Task):
         return row.get("tags", [])
 
 
-def _tags(value: Any, words: int, column: str | None) -> list[str]:
-    """Return a row's tags as texts; InputError where they are not one a word."""
-    from afina.data.columns import label_text
-
-    if not isinstance(value, list):
-        raise InputError(
-            _("column '{column}' holds {value}, no list of tags.").format(
-                column=column, value=str(value)[:SHOWN]
-            )
-        )
-    if len(value) != words:
-        raise InputError(
-            _("there are {words} tokens but {tags} tags in column '{column}'; each token needs one.").format(
-                words=words, tags=len(value), column=column
-            )
-        )
-    found = [label_text(tag) for tag in value]
-    if None in found:
-        raise InputError(_("token {n} has no tag.").format(n=found.index(None) + 1))
-    return [tag for tag in found if tag is not None]
-
-
 def on_text(chunks: Iterable[tuple[int, int, str]], words: Sequence[Sequence[int]]) -> list[list[Any]]:
     """Return entities [start, end, label] in characters of those in words."""
     return [[words[first][0], words[end - 1][1], label] for first, end, label in chunks]
@@ -258,8 +196,3 @@ def _within_words(row: Row) -> int:
     """Return how many entities of a row begin or end where no word does."""
     starts, ends = ({place[i] for place in row["words"]} for i in (0, 1))
     return sum(start not in starts or end not in ends for start, end, _label in row["entities"])
-
-
-def _blank(token: Any) -> bool:
-    """Return whether a token is missing, empty or of blanks alone."""
-    return token is None or not str(token).strip()

@@ -10,7 +10,8 @@ from afina.core import About, Rival, Row, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
-from afina.tasks._label_set import LabelSet, kinds, run_together
+from afina.tasks._label_cells import kinds, run_together
+from afina.tasks._label_set import LabelSet
 from afina.tasks._sentence import Sentence
 
 RIVALS = {
