@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import Batch, Row, Splits
+from afina.core import Batch, Row
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.names import DECODER
 from afina.settings import setting
 from afina.tasks._windows import Long, shared, when_long
 from afina.tasks._written import IGNORED, Written
+from afina.tasks._written_rivals import trigrams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +57,6 @@ class Decoder(Written):
     def stops(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the tokens that end what the model writes."""
         return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-
-    def check(self, splits: Splits) -> None:
-        if not splits.train:
-            raise InputError(_("There is no text to learn from."))
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return rows with `windows` [(ids, next ids or IGNORED)], `prompt` (None: not answered in words) and its `room`."""
@@ -172,12 +169,8 @@ class Decoder(Written):
         self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the losses of counted trigrams over the same tokens."""
-        from afina.scoring.ngram import Trigram
-
         known, asked = ([self._guessed(row, tokenizer, max_length) for row in part] for part in (train, rows))
-        counted = Trigram(known, len(tokenizer))
-        losses = [counted.loss(*each) for each in asked]
-        return {"ngram": [{"loss": loss, "tokens": tokens, "text": None} for loss, tokens in losses]}
+        return {"ngram": trigrams(known, asked, len(tokenizer))}
 
     def _guessed(self, row: Row, tokenizer: PreTrainedTokenizerBase, most: int) -> Tokens:
         """Return the tokens of a row that its windows hold, and which of them are guessed there: never the first."""

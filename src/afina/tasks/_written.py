@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Task, Term
-from afina.messages import N_
+from afina.errors import InputError
+from afina.messages import N_, _
 from afina.settings import setting
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Written(Task):
         self, model: nn.Module, rows: Sequence[Row], tokenizer: Any, options: dict[str, Any]
     ) -> list[str]:
         """Return what the model writes for the `prompt` of each row; `options` are transformers' for generating."""
+
+    def check(self, splits: Splits) -> None:
+        if not splits.train:
+            raise InputError(_("There is no text to learn from."))
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         return {"loss": Term(self._surprise(model, batch).sum())}

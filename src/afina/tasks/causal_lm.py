@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import About, Rival, Row, Table
+from afina.core import About, Row, Table
 from afina.messages import N_
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
 from afina.tasks._windows import WHOLE
+from afina.tasks._written_rivals import TEXT_RIVALS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-RIVALS = {
-    "ngram": Rival(
-        N_("Trigrams"),
-        N_("counting trigrams"),
-        N_(
-            "Counted trigrams guess a token from how often it stood after the two before it in the training rows."
-        ),
-        only_measured=True,
-    )
-}
 
 
 class CausalLm(Decoder):
@@ -48,7 +38,7 @@ class CausalLm(Decoder):
         return About(
             N_("A language model that was trained on with afina."),
             N_("What it writes is likely, not true."),
-            rivals=RIVALS,
+            rivals=TEXT_RIVALS,
             pipeline="text-generation",
         )
 

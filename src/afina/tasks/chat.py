@@ -5,35 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import About, Rival, Row, Splits, Table
+from afina.core import About, Row, Splits, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
+from afina.tasks._turns import headed, prompted
+from afina.tasks._written_rivals import TEXT_RIVALS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-SYSTEM = ("system", "sistema", "system_prompt")  # columns that hold the system's turn beside the others
-HISTORY = ("history", "historial")  # columns that hold what was said before
-RIVALS = {
-    "ngram": Rival(
-        N_("Trigrams"),
-        N_("counting trigrams"),
-        N_(
-            "Counted trigrams guess a token from how often it stood after the two before it in the training rows."
-        ),
-        only_measured=True,
-    ),
-}
-
-
-def _pairs(row: Mapping[str, Any]) -> list[list[dict[str, str]]]:
-    """Return the turns of a column `history`, which holds pairs of a question and its reply (Alpaca's later files)."""
-    from afina.data.chat import messages
-
-    pairs = next((row[name] for name in HISTORY if row.get(name)), None) or []
-    return [messages(list(pair)) or [] for pair in pairs] if isinstance(pairs, list) else []
 
 
 class Chat(Decoder):
@@ -84,7 +65,7 @@ class Chat(Decoder):
         return About(
             N_("A model that converses, fine-tuned with afina."),
             N_("What it says is likely, not true."),
-            rivals=RIVALS,
+            rivals=TEXT_RIVALS,
             pipeline="text-generation",
         )
 
@@ -92,10 +73,10 @@ class Chat(Decoder):
         from afina.data.chat import messages
 
         if self.prompt:
-            said = self._prompted(row, self.completion or "completion")
+            said = prompted(row, self.prompt, self.input, self.completion or "completion")
         else:
             said = messages(row.get(self.messages or "messages")) or []
-        said = self._headed(said, row)
+        said = headed(said, row, self.system)
         while said and said[-1]["role"] != "assistant":
             said.pop()
         asked = any(message["role"] not in ("assistant", "system") for message in said)
@@ -170,7 +151,7 @@ class Chat(Decoder):
             said = [{"role": "user", "content": given.encode("utf-8", "replace").decode()}]
         elif isinstance(given, Mapping):
             held = given.get(self.messages or "messages", given.get("messages"))
-            said = self._prompted(given) if held is None else messages(held) or []
+            said = prompted(given, self.prompt, self.input) if held is None else messages(held) or []
         else:
             said = messages(given) or []
         while said and said[-1]["role"] == "assistant":
@@ -179,40 +160,11 @@ class Chat(Decoder):
             raise InputError(
                 _("there is nothing that the model could reply to: {given}.").format(given=str(given)[:80])
             )
-        return {"messages": self._headed(said, given if isinstance(given, Mapping) else {}), "asked": True}
+        row = given if isinstance(given, Mapping) else {}
+        return {"messages": headed(said, row, self.system), "asked": True}
 
     def before(self, row: Row) -> dict[str, Any]:
         return {"messages": row["messages"][:-1]}
-
-    def _prompted(self, row: Mapping[str, Any], completion: str | None = None) -> list[dict[str, str]]:
-        """Return what is asked as the user's turn and, where its column is named, the reply as the assistant's."""
-        from afina.data.chat import messages
-        from afina.data.columns import text_of
-
-        before = [turn for pair in _pairs(row) for turn in pair]
-        if isinstance(turns := row.get(self.prompt or "prompt", row.get("prompt")), list):
-            # TRL's conversational form: both sides are lists of messages.
-            replied = row.get(completion) if completion else None
-            if not isinstance(replied, list):
-                reply = (text_of(replied) or "").strip()
-                replied = [{"role": "assistant", "content": reply}] if reply else []
-            return [*before, *(messages(turns) or []), *(messages(replied) or [])]
-        asked = (text_of(row.get(self.prompt or "prompt", row.get("prompt"))) or "").strip()
-        beside = (text_of(row.get(self.input)) or "").strip() if self.input else ""
-        reply = (text_of(row.get(completion)) or "").strip() if completion else ""
-        said = {"user": f"{asked}\n\n{beside}" if beside else asked, "assistant": reply}
-        now = [{"role": role, "content": text} for role, text in said.items() if text]
-        return [*before, *now] if asked else []
-
-    def _headed(self, said: Sequence[dict[str, str]], row: Mapping[str, Any]) -> list[dict[str, str]]:
-        """Return the messages with the system's turn at their head: the row's own, else the one that is set."""
-        from afina.data.columns import text_of
-
-        if not said or said[0]["role"] == "system":
-            return list(said)
-        own = next((row[name] for name in SYSTEM if row.get(name)), None)
-        text = (text_of(own) or "").strip() or self.system
-        return [{"role": "system", "content": text}, *said] if text else list(said)
 
     @classmethod
     def toy(cls) -> list[Row]:

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from afina.core import About, Batch, Rival, Row, Splits, Table
+from afina.core import About, Batch, Row, Table
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
+from afina.tasks._targets import cut, end_token, ended
 from afina.tasks._windows import WHOLE
 from afina.tasks._written import IGNORED, Written
+from afina.tasks._written_rivals import TARGET_RIVALS, looked_up, trigrams
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
-
-RIVALS = {
-    "ngram": Rival(
-        N_("Trigrams"),
-        N_("counting trigrams"),
-        N_(
-            "Counted trigrams guess a token of the answer from how often it stood after the two before it in the "
-            "training answers: what one gets without reading the source. They write nothing."
-        ),
-        only_measured=True,
-    ),
-    "majority": Rival(
-        N_("Most frequent"),
-        N_("the most frequent answer"),
-        N_("The most frequent answer of the training rows, whatever the source is."),
-    ),
-    "copy": Rival(
-        N_("Copy"),
-        N_("the source as it is"),
-        N_("The source, copied as it is: hard to beat where little of it is to be changed."),
-    ),
-    "nearest": Rival(
-        N_("Nearest"),
-        N_("the answer of the most similar source"),
-        N_(
-            "The answer of the training row whose source is most alike, by TF-IDF of words and pieces of words."
-        ),
-    ),
-}
 
 
 class Seq2Seq(Written):
@@ -98,7 +70,7 @@ class Seq2Seq(Written):
         return About(
             N_("A model that writes a text from a text, fine-tuned with afina."),
             N_("What it writes is likely, not true: it can leave out, repeat and invent."),
-            rivals=RIVALS,
+            rivals=TARGET_RIVALS,
             pipeline="text2text-generation",
         )
 
@@ -113,10 +85,6 @@ class Seq2Seq(Written):
             return None
         return {"source": source, "target": target.strip()}
 
-    def check(self, splits: Splits) -> None:
-        if not splits.train:
-            raise InputError(_("There is no text to learn from."))
-
     def key(self, row: Row) -> Any:
         return row["source"]
 
@@ -124,19 +92,19 @@ class Seq2Seq(Written):
         return row["target"]
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
-        end = _end(tokenizer)
+        end = end_token(tokenizer)
         sources = tokenizer(
             [f"{self.source_prefix or ''}{row['source']}" for row in rows], truncation=True, max_length=WHOLE
         )["input_ids"]
         encoded = []
         for number, (row, whole) in enumerate(zip(rows, sources, strict=True)):
-            ids = _cut(whole, max_length, tokenizer.all_special_ids)
-            target = [] if row.get("target") is None else _ended(tokenizer, row["target"], end)
+            ids = cut(whole, max_length, tokenizer.all_special_ids)
+            target = [] if row.get("target") is None else ended(tokenizer, row["target"], end)
             asked = not target or self.asks(number, rows)
             encoded.append(
                 {
                     "input_ids": ids,
-                    "target": _cut(target, max_length, [end]),
+                    "target": cut(target, max_length, [end]),
                     "cut": len(whole) - len(ids) + max(0, len(target) - max_length),
                     "prompt": ids if asked else None,
                 }
@@ -187,7 +155,7 @@ class Seq2Seq(Written):
         written: Any = model.generate(  # type: ignore[operator]
             **{name: tensor.to(device) for name, tensor in read.items()},
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=_end(tokenizer),
+            eos_token_id=end_token(tokenizer),
             decoder_start_token_id=config.decoder_start_token_id,
             **options,
         )
@@ -200,30 +168,13 @@ class Seq2Seq(Written):
         self, train: Sequence[Row], rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[Any]]:
         """Return the losses of counted trigrams, and the texts of who copies, repeats or looks up; these have no loss."""
-        from afina.scoring.baselines import nearest
-        from afina.scoring.ngram import Trigram
-
-        end = _end(tokenizer)
-        known, asked = (
-            [_cut(_ended(tokenizer, row["target"], end), max_length, [end]) for row in part]
+        end = end_token(tokenizer)
+        targets = (
+            [cut(ended(tokenizer, row["target"], end), max_length, [end]) for row in part]
             for part in (train, rows)
         )
-        counted = Trigram([(ids, [True] * len(ids)) for ids in known], len(tokenizer))
-        losses = [counted.loss(ids, [True] * len(ids)) for ids in asked]
-        usual = Counter(row["target"] for row in train).most_common(1)[0][0]
-        alike = nearest([row["source"] for row in train], [row["source"] for row in rows])
-        texts = {
-            "majority": [usual] * len(rows),
-            "copy": [row["source"].strip() for row in rows],
-            "nearest": [usual if i is None else train[i]["target"] for i in alike],
-        }
-        return {
-            "ngram": [{"loss": loss, "tokens": tokens, "text": None} for loss, tokens in losses],
-            **{
-                name: [{"loss": None, "tokens": 0, "text": text} for text in told]
-                for name, told in texts.items()
-            },
-        }
+        known, asked = ([(ids, [True] * len(ids)) for ids in part] for part in targets)
+        return {"ngram": trigrams(known, asked, len(tokenizer)), **looked_up(train, rows)}
 
     @classmethod
     def toy(cls) -> list[Row]:
@@ -241,28 +192,3 @@ class Seq2Seq(Written):
             for verb, does in verbs.items()
             for end, when in ends.items()
         ]
-
-
-def _end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that ends a written text; InputError where the tokenizer has none."""
-    end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-    if end is None:
-        raise InputError(
-            _("This model's tokenizer has no token for the end of a text. Choose another model.")
-        )
-    return int(end)
-
-
-def _ended(tokenizer: PreTrainedTokenizerBase, text: str, end: int) -> list[int]:
-    """Return a target as tokens with `end` at their end, and there alone: a GPT's tokenizer begins with it."""
-    ids = list(tokenizer(text_target=text, truncation=True, max_length=WHOLE)["input_ids"])
-    if ids[:1] == [end]:
-        ids = ids[1:]
-    return ids if ids[-1:] == [end] else [*ids, end]
-
-
-def _cut(ids: Sequence[int], most: int, ends: Sequence[int]) -> list[int]:
-    """Return at most so many tokens; where the last one is one of those that end a text, it stays."""
-    if len(ids) > most and ids[-1] in ends:
-        return [*ids[: most - 1], ids[-1]]
-    return list(ids[:most])
