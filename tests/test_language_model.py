@@ -16,8 +16,7 @@ from afina.errors import InputError
 from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
 from afina.names import DECODER, ENCODER
-from afina.tasks._asked_masks import MASK
-from afina.tasks.masked_lm import FOLLOWS, NOT
+from afina.tasks._asked_masks import FOLLOWS, MASK, NOT
 
 Command = Callable[..., toy.Said]
 BERT = EMBEDDED / ENCODER.removeprefix("afina/")

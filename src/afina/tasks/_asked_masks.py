@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,37 @@ if TYPE_CHECKING:
 
 MASK = "[MASK]"  # what a person may write for a hidden word, whatever the tokenizer's own token is
 ON = "##"  # before a piece that goes on with a word, as WordPiece writes it
+FOLLOWS, NOT = "IsNext", "NotNext"  # the paper's words for a second sentence
 
 
-def question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
-    """Return an asked row as the tokenizer writes it, with its `texts` parted at their masks.
+def parted(given: Any, column: str | None) -> list[Any]:
+    """Return the one text or two that are given: a text, a list, a text with tabs, or a row; InputError if more."""
+    texts: list[Any] = [given]
+    if isinstance(given, Mapping):
+        texts = [given.get(column, given.get("text")), given.get("text_pair") or None]
+    elif isinstance(given, str):
+        texts = given.split("\t")
+    elif isinstance(given, list | tuple):
+        texts = list(given)
+    if len(texts) == 2 and isinstance(texts[1], str) and not texts[1].strip():
+        texts.pop()  # an empty second text is none
+    if len(texts) > 2:
+        sentence = _("this model reads one text, or two with a tab between them, but here are {n}: {given}.")
+        raise InputError(sentence.format(n=len(texts), given=str(given)[:80]))
+    return texts
+
+
+def questions(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int, *, nsp: bool
+) -> list[Row]:
+    """Return asked rows as the tokenizer writes them, with their `texts` parted at their masks.
 
     Raises InputError where there is nothing to answer, or more text than the model reads.
     """
+    return [_question(number, row, tokenizer, max_length, nsp) for number, row in enumerate(rows, 1)]
+
+
+def _question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
     mask = str(tokenizer.mask_token)
     texts = [row[name].replace(MASK, mask) for name in ("text", "text_pair") if name in row]
     # Here, and nowhere else, a mask that a person has written is one.
@@ -59,7 +84,10 @@ def word(token: int, tokenizer: Any) -> str:
 
 
 def filled(batch: Batch, words: Tensor, next_: Tensor | None, top_k: int) -> list[dict[str, Any]]:
-    """Return the answers to asked rows, of `words` [masks, vocabulary] and `next_` [rows, 2], logits both."""
+    """Return the answers to asked rows, of `words` [masks, vocabulary] and `next_` [rows, 2], logits both.
+
+    An answer is the row's `texts`, by mask the likeliest words with their probabilities, and that of `next`.
+    """
     tokenizer: Any = batch.tokenizer
     shares = words.float().softmax(-1)
     shares[:, tokenizer.all_special_ids] = 0  # an unknown word is no answer
@@ -80,7 +108,25 @@ def filled(batch: Batch, words: Tensor, next_: Tensor | None, top_k: int) -> lis
     ]
 
 
-def fill(texts: Sequence[Sequence[str]], masks: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+def told(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person is told of an answer of `filled`: texts, how likely all masks are, which text follows."""
+    masks, follows = answer["masks"], answer["next"]
+    told: dict[str, Any] = {"prediction": None, "probability": None}
+    if follows is not None:
+        told = {
+            "prediction": FOLLOWS if follows >= 0.5 else NOT,
+            "probability": max(follows, 1 - follows),
+        }
+    if masks:
+        told = {"prediction": _with_words(answer["texts"], masks)}
+        told["probability"] = math.prod(words[0]["probability"] for words in masks)
+        told["masks"] = masks
+    if follows is not None:
+        told["next"] = {FOLLOWS: follows, NOT: 1 - follows}
+    return told
+
+
+def _with_words(texts: Sequence[Sequence[str]], masks: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     """Return the texts with the likeliest word at each mask, a tab between two texts."""
     words, filled = iter(masks), []
     for first, *rest in texts:

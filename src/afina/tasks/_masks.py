@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afina.core import Row
-
 IGNORED = -100
-
-
-def assemble(row: Row, rng: Any, nsp: bool, cls: int, sep: int) -> tuple[Any, int, int]:
-    """Return [CLS] A [SEP] (B [SEP]) as an array, where the second segment begins, and whether it follows."""
-    import numpy as np
-
-    if "texts" in row:
-        return np.asarray(row["input_ids"], dtype=np.int64), row["second"], IGNORED
-    follows = IGNORED
-    segments = row.get("segments")
-    if segments is None:
-        segments, follows = row["draw"](rng, nsp)
-    parts = [[cls], segments[0], [sep]]
-    second = len(segments[0]) + 2
-    if len(segments) == 2:
-        parts += [segments[1], [sep]]
-    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]), second, follows
 
 
 def choose(ids: Any, places: Any, rng: Any, share: float, words: Any) -> Any:
