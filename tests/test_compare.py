@@ -244,14 +244,15 @@ def test_a_comparison_of_other_rows_weights_or_neutral_text_does_not_go_on(afina
 
 
 def test_a_comparison_from_before_goes_on_though_its_neutral_text_was_not_recorded(done: Path) -> None:
-    from afina.verbs.compare import _as_recorded, choose
+    from afina.verbs._resume import as_recorded
+    from afina.verbs.compare import choose
 
     facts = {"rows": "a", "weights": {"tiny": "b"}, "neutral": "c"}
     chosen = choose({"models": str(done / "tiny")})
     for recorded in ({}, {"rows": "a", "weights": {"tiny": "b"}}, facts):
-        _as_recorded(recorded, facts, chosen)
+        as_recorded(recorded, facts, chosen)
     with pytest.raises(InputError, match="neutral text"):
-        _as_recorded(facts | {"neutral": "d"}, facts, chosen)
+        as_recorded(facts | {"neutral": "d"}, facts, chosen)
 
 
 def test_a_run_that_fails_is_a_line_that_says_so(afina_: Command) -> None:
@@ -344,7 +345,8 @@ def test_a_run_with_another_rate_is_not_taken_for_the_one_that_is_asked_for(tmp_
 
 
 def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path) -> None:
-    from afina.verbs.compare import _tune, choose
+    from afina.verbs._tuning import FACTORS, tune
+    from afina.verbs.compare import choose
 
     model = str(toy.model(tmp_path / "tiny"))
     (tmp_path / "runs").mkdir()
@@ -358,7 +360,7 @@ def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path
             _trials.carry_out, data="toy.csv", alike={}, folder=tmp_path / "runs",
             runner=Runner(stage, 1), until=None, tell=lambda _line: None,
         )  # fmt: skip
-        found, said = _tune(chosen, 1, carry_out)
+        found, said = tune(chosen, 1, carry_out)
         own = found.get(key, {})
         searched = len(stage.run)
         if own:
@@ -366,7 +368,7 @@ def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path
         return own.get("learning_rate"), said.get(key[:2], []), stage.run[searched:]
 
     preset = preset_rate(chosen.task, find("methods", "head")(), 16)
-    rates = [factor * preset for factor in _trials.FACTORS]
+    rates = [factor * preset for factor in FACTORS]
     rate, (said,), _run = tuned()
     assert rate is None and "without a search" in said and said.endswith("Killed.")
     rate, (said,), run = tuned(0.5, 0.6)
@@ -617,7 +619,8 @@ def test_what_only_measures_is_not_recommended_but_named() -> None:
 
 
 def test_models_that_differ_in_their_weights_alone_share_the_random_ones(done: Path, tmp_path: Path) -> None:
-    from afina.verbs.compare import _once, choose
+    from afina.verbs._design import once
+    from afina.verbs.compare import choose
 
     for name in ("tiny", "adapted", "deeper", "other_words"):
         shutil.copytree(done / "tiny", tmp_path / name)
@@ -633,7 +636,7 @@ def test_models_that_differ_in_their_weights_alone_share_the_random_ones(done: P
         ["full", "random_weights"],
         ["full", "random_weights"],
     ]
-    assert [sentence.split()[0] for sentence in _once(chosen)] == [models[1]]
+    assert [sentence.split()[0] for sentence in once(chosen)] == [models[1]]
 
 
 def change(file: Path, **values: Any) -> None:

@@ -410,7 +410,9 @@ def test_the_folds_of_a_seed_are_one_line_and_none_without_all_of_them() -> None
 
 
 def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from afina.verbs.compare import _cost, _tune, choose
+    from afina.verbs._design import cost
+    from afina.verbs._tuning import tune
+    from afina.verbs.compare import choose
 
     monkeypatch.chdir(done)
     chosen = choose({"methods": "full", "models": "tiny", "folds": 2, "tune": "small"})
@@ -426,10 +428,10 @@ def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytes
             for right in [each.settings["learning_rate"] == pytest.approx(best[each.settings["fold"]])]
         ]
 
-    found, untried = _tune(chosen, 1, carried_out)
+    found, untried = tune(chosen, 1, carried_out)
     assert {fold: pytest.approx(each["learning_rate"]) for (_m, _n, fold), each in found.items()} == best
     assert (
-        untried == {} and "18 runs" in _cost(chosen)[0]
+        untried == {} and "18 runs" in cost(chosen)[0]
     )  # two ways, three seeds, two folds, and three rates in each fold
 
 

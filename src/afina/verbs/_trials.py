@@ -14,7 +14,6 @@ from afina.messages.numbers import number
 from afina.verbs._runners import LATE, Runner
 from afina.verbs._trial import ASKED, FEW_SHOT, MEASURED
 
-FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate, in a small search
 RANDOM = "random_weights"
 BASELINES = (RANDOM, FEW_SHOT)  # that are runs of a model, as the methods are
 
