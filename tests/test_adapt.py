@@ -22,7 +22,7 @@ from afina.models.find import find
 from afina.models.load import load, load_config, load_tokenizer, read_tokenizer
 from afina.tasks.masked_lm import MaskedLm
 from afina.verbs import _domain, _pretraining
-from afina.verbs._pretraining import between, phases
+from afina.verbs._phases import between, phases, replayed
 from test_pretrain import corpus
 
 Command = Callable[..., toy.Said]
@@ -229,7 +229,7 @@ def test_replay_is_the_share_that_was_asked_for(
     found = phases(chosen, parts[0], tokenizer, 1, 0, tokens=200_000, replay=parts[1])
     field, replay = seen(found)
     assert replay / (field + replay) == pytest.approx(share, rel=0.1)
-    assert _pretraining.replayed(found) == pytest.approx(replay / (field + replay), rel=0.05)
+    assert replayed(found) == pytest.approx(replay / (field + replay), rel=0.05)
     assert field + replay == pytest.approx(200_000, rel=0.05)
 
     def drawn(start: int) -> list[Any]:

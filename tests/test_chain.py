@@ -21,7 +21,7 @@ from afina.tasks.regression import Regression
 from afina.train.run import Run
 from afina.verbs import _pretraining, finetune
 from afina.verbs._chain import _alike, _links, lifted
-from afina.verbs._pretraining import between
+from afina.verbs._phases import between
 from test_pretrain import corpus
 
 Command = Callable[..., toy.Said]

@@ -19,8 +19,10 @@ from afina.models.find import EMBEDDED, shape
 from afina.names import DECODER
 from afina.train import folder
 from afina.train.run import Run
-from afina.verbs import _objectives, _pretraining
-from afina.verbs._pretraining import sample_of, texts_of, within
+from afina.verbs import _objectives
+from afina.verbs._corpus import corpora
+from afina.verbs._initial_model import start, within
+from afina.verbs._tokenizer import sample_of, texts_of
 
 Command = Callable[..., toy.Said]
 SMALL = (
@@ -235,12 +237,12 @@ def test_held_out_words_are_not_counted(
         initialisation="informed",
     )  # fmt: skip
     tokenizer = _objectives.OBJECTIVES[objective].tokenizer(iter(texts), 1000)
-    train, held = _pretraining.corpora([tmp_path / "text.txt"], chosen, tokenizer, tmp_path)
+    train, held = corpora([tmp_path / "text.txt"], chosen, tokenizer, tmp_path)
     assert held[1][0] and sum(held[1]) == 6
     found = {}
     for chosen.initialisation in ("informed", "random"):
         torch.manual_seed(0)
-        model = _pretraining.start(chosen, None, None, tokenizer, train, tmp_path)
+        model = start(chosen, None, None, tokenizer, train, tmp_path)
         found[chosen.initialisation] = model.get_input_embeddings().weight
     learnt = np.concatenate([np.concatenate(train[0].document(i)) for i in np.flatnonzero(train[1])])[:most]
     changed = torch.ne(found["informed"], found["random"]).any(1)

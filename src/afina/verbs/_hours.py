@@ -10,6 +10,7 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.messages.numbers import number
 
+FOREVER = 10**12  # tokens, of which --hours takes a part
 EVALUATIONS, CHECKPOINTS = 20, 100  # of a run, where nothing else is asked
 TRIED = 0.02  # of the time goes into steps that are only timed: what else the machine does comes and goes
 MOMENTS = 3  # a checkpoint holds the weights and two numbers of AdamW for each

@@ -11,7 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Reading, setting
-from afina.verbs import _pretraining as parts
+from afina.verbs import _corpus, _held_out, _initial_model, _phases, _pretraining, _text_job, _tokenizer
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
@@ -65,7 +65,7 @@ def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> 
     begin(settings)
     files = [str(text) for text in texts]
     if settings.get("resume"):
-        files, settings = parts.as_begun(
+        files, settings = _text_job.as_begun(
             files, settings, ("model", "method"), lambda given: _chosen(given)[0].flat()
         )
     chosen, source = _chosen(settings)
@@ -83,7 +83,7 @@ def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
     objective = "clm" if writes(source) else "mlm"
     chosen = choose(given, Adapt, OBJECTIVES[objective].task)
     quiet = chosen.common.quiet
-    task = parts.pairing(chosen.task, source, given["model"], asked="nsp" in given, quiet=quiet)
+    task = _initial_model.pairing(chosen.task, source, given["model"], asked="nsp" in given, quiet=quiet)
     chosen = chosen._replace(task=task)
     return chosen._replace(verb=chosen.verb.replace(objective=objective)), source
 
@@ -104,7 +104,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
                 "such as --replay 0.1 --replay-text general.txt."
             )
         )
-    run = parts.place(texts, verb, verb.validation, verb.replay_text, verb.task_data)
+    run = _text_job.place(texts, verb, verb.validation, verb.replay_text, verb.task_data)
     own = language_model(source)
     if own is None:
         raise InputError(
@@ -116,17 +116,17 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     verb = _resolved(verb, own, method)
     _check_method(verb, own, method)
     shorter = tokenizer = own.tokenizer
-    parts.check_fit(texts, tokenizer, verb, verb.model)
+    _tokenizer.check_fit(texts, tokenizer, verb, verb.model)
     near = nearness(texts, Path(verb.task_data)) if verb.task_data else None
     if near:
         say(in_words(near, verb.task_data), common.quiet)
     words = []
     if verb.add_tokens and not (verb.resume and (run / "tokenizer").is_dir()):
-        words = broken_words(parts.texts_of(texts), tokenizer, verb.add_tokens)
+        words = broken_words(_tokenizer.texts_of(texts), tokenizer, verb.add_tokens)
         say(_listed(words, tokenizer), common.quiet)
     if verb.dry_run:
-        plan = parts.in_tokens(verb) if verb.max_tokens else _in_passes(verb)
-        planned = parts.planned(texts, verb, run, plan, quiet=common.quiet)
+        plan = _text_job.in_tokens(verb) if verb.max_tokens else _in_passes(verb)
+        planned = _text_job.planned(texts, verb, run, plan, quiet=common.quiet)
         return planned | {"forgetting": dict.fromkeys(LANGUAGES), "domain": near and near._asdict()}
 
     import torch
@@ -141,23 +141,23 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
         begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
         with begun:
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                parts.write(texts, run, chosen._replace(verb=verb).flat())
+                _text_job.write(texts, run, chosen._replace(verb=verb).flat())
             if words and main:
-                tokenizer = parts.kept(extended(tokenizer, words), run / "tokenizer")
+                tokenizer = _tokenizer.kept(extended(tokenizer, words), run / "tokenizer")
                 check(tokenizer, words, source)
             elif verb.add_tokens:
                 tokenizer = read_tokenizer(run / "tokenizer")
-            train, held = parts.corpora(texts, verb, tokenizer, run, unseen)
-            parts.check_pairs(train, held, task, quiet=common.quiet)
+            train, held = _corpus.corpora(texts, verb, tokenizer, run, unseen)
+            _corpus.check_pairs(train, held, task, quiet=common.quiet)
             replay = (
-                parts.encoded(
+                _corpus.encoded(
                     [Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume, unseen=unseen
                 )
                 if verb.replay
                 else None
             )
             verb = verb.replace(max_tokens=verb.max_tokens or _passes(train[0], verb))
-            phases = parts.phases(
+            phases = _phases.phases(
                 verb,
                 train,
                 tokenizer,
@@ -175,26 +175,26 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
             common.quiet or not main,
         )
     if main:
-        parts.write(texts, run, chosen._replace(verb=verb).flat())
+        _text_job.write(texts, run, chosen._replace(verb=verb).flat())
     if replay:
-        parts.check_replay(phases, verb.replay, quiet=common.quiet)
-    head = parts.head(task, source)
+        _phases.check_replay(phases, verb.replay, quiet=common.quiet)
+    head = _initial_model.head(task, source)
     torch.manual_seed(verb.seed)
     model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
     model = method.modify(model, tokenizer).to(accelerator.device)
     method.quicken(model)
     texts_apart = neutral(None)
     known = before(source, texts_apart)
-    first = parts.held_out(model, task, tokenizer, held, verb)
-    say(_before(parts.losses(verb, first), known), common.quiet or not main)
-    progress = parts.learn(
+    first = _held_out.held_out(model, task, tokenizer, held, verb)
+    say(_before(_held_out.losses(verb, first), known), common.quiet or not main)
+    progress = _pretraining.learn(
         accelerator, model, method, task, tokenizer, phases, held, verb, run, quiet=common.quiet
     )
     best: Any = load(run / "best", head).to(accelerator.device)
-    result = parts.figures(
-        progress, model, parts.held_out(best, task, tokenizer, held, verb), verb, run, began
+    result = _pretraining.figures(
+        progress, model, _held_out.held_out(best, task, tokenizer, held, verb), verb, run, began
     )
-    result["losses"]["before"] = parts.losses(verb, first)
+    result["losses"]["before"] = _held_out.losses(verb, first)
     if main and (worse := _worse(result["losses"])):
         say(worse, common.quiet)
     result |= {
@@ -214,14 +214,14 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
 
 def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
     """Return the settings when the model and the method's preset have decided what was open."""
-    parts.check_length(verb, own.max_length)
+    _initial_model.check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
     config: Any = own.model.config
     rate = preset_rate(own.task, method, config.hidden_size)
     if (
         verb.optimizer == "sophia"
     ):  # of the presets, which are AdamW's, the share that pre-training takes of its own
-        rate *= parts.RATES["sophia"] / parts.RATES["adamw"]
+        rate *= _pretraining.RATES["sophia"] / _pretraining.RATES["adamw"]
     return verb.replace(
         max_length=length,
         short_length=min(verb.short_length, length),

@@ -10,10 +10,20 @@ from afina.messages.numbers import number
 from afina.settings import Common, Reading, divide, setting
 from afina.tasks.causal_lm import CausalLm
 from afina.tasks.masked_lm import MaskedLm
-from afina.verbs import _hours
-from afina.verbs import _pretraining as parts
+from afina.verbs import (
+    _corpus,
+    _held_out,
+    _hours,
+    _initial_model,
+    _phases,
+    _pretraining,
+    _text_job,
+    _tokenizer,
+)
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import begin
+
+TOKENS = 40_000_000  # to train on, where nothing else is said
 
 
 class Pretrain(Reading):
@@ -60,7 +70,7 @@ def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     begin(settings)
     files = [str(text) for text in texts]
     if settings.get("resume"):
-        files, settings = parts.as_begun(files, settings, ("objective",), _checked)
+        files, settings = _text_job.as_begun(files, settings, ("objective",), _checked)
     kind = _task(settings)
     common, chosen, knobs = divide(settings, Common, Pretrain, kind)
     return _run([Path(text) for text in files], Common.of(common), Pretrain.of(chosen), kind.of(knobs))
@@ -86,19 +96,19 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     if chosen.hours and chosen.max_tokens:
         raise InputError(_("--hours and --max-tokens are two ways to say how long: give one of them."))
     if not (chosen.hours or chosen.max_tokens):
-        chosen = chosen.replace(max_tokens=parts.TOKENS)
+        chosen = chosen.replace(max_tokens=TOKENS)
     if chosen.objective == "clm" and chosen.dropout and not chosen.model:
         raise InputError(
             _("--dropout changes nothing in a new model of --objective clm, which has none: leave it out.")
         )
-    run = parts.place(texts, chosen, chosen.validation)
-    source = parts.source(chosen, offline=common.offline)
+    run = _text_job.place(texts, chosen, chosen.validation)
+    source = _initial_model.source(chosen, offline=common.offline)
     asked = "nsp" in task.model_fields_set
-    task = parts.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
-    taken = parts.taken(texts, chosen, source)
+    task = _initial_model.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
+    taken = _tokenizer.taken(texts, chosen, source)
     if chosen.dry_run:
-        plan = _in_hours(chosen) if chosen.hours else parts.in_tokens(chosen)
-        return parts.planned(texts, chosen, run, plan, quiet=common.quiet)
+        plan = _in_hours(chosen) if chosen.hours else _text_job.in_tokens(chosen)
+        return _text_job.planned(texts, chosen, run, plan, quiet=common.quiet)
 
     import torch
 
@@ -112,27 +122,27 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     with accelerator.main_process_first():  # the others find what the first has made
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
-        tokenizer = taken or parts.tokenizer(texts, chosen, made)
-        chosen = parts.within(chosen, source, tokenizer)
+        tokenizer = taken or _tokenizer.tokenizer(texts, chosen, made)
+        chosen = _initial_model.within(chosen, source, tokenizer)
         begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
         with begun:
             planned = _hours.recorded(run) if chosen.resume else {}
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                parts.write(texts, run, settings, planned)
+                _text_job.write(texts, run, settings, planned)
             if main and not (taken or (made and made.is_dir())):
-                tokenizer = parts.kept(tokenizer, run / "tokenizer")
-            train, held = parts.corpora(texts, chosen, tokenizer, run)
-            parts.check_pairs(train, held, task, quiet=common.quiet)
-            phases = parts.phases(
+                tokenizer = _tokenizer.kept(tokenizer, run / "tokenizer")
+            train, held = _corpus.corpora(texts, chosen, tokenizer, run)
+            _corpus.check_pairs(train, held, task, quiet=common.quiet)
+            phases = _phases.phases(
                 chosen,
                 train,
                 tokenizer,
                 accelerator.num_processes,
                 accelerator.process_index,
-                tokens=chosen.max_tokens or parts.FOREVER,
+                tokens=chosen.max_tokens or _hours.FOREVER,
             )
     torch.manual_seed(chosen.seed)
-    model = parts.start(chosen, task, source, tokenizer, train, run)
+    model = _initial_model.start(chosen, task, source, tokenizer, train, run)
     if chosen.hours:
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
@@ -143,21 +153,21 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                     chosen,
                     phases,
                     partial(task.collate, tokenizer=tokenizer),
-                    parts.evaluation(task, tokenizer, held, chosen),
+                    _held_out.evaluation(task, tokenizer, held, chosen),
                     run,
                     began + 3600 * chosen.hours,
                 )
                 planned = _hours.plan(costs, phases, chosen)
                 if main:
-                    parts.write(texts, run, settings, planned)
+                    _text_job.write(texts, run, settings, planned)
         phases = [
             (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
         ]
-    progress = parts.learn(
+    progress = _pretraining.learn(
         accelerator, model, Full(), task, tokenizer, phases, held, chosen, run, quiet=common.quiet
     )
-    scores = parts.held_out(model, task, tokenizer, held, chosen)
-    result = parts.figures(progress, model, scores, chosen, run, began)
+    scores = _held_out.held_out(model, task, tokenizer, held, chosen)
+    result = _pretraining.figures(progress, model, scores, chosen, run, began)
     if main:
         folder.write_json(run / "scores.json", result)
     accelerator.wait_for_everyone()

@@ -1,0 +1,134 @@
+"""Which run on plain text is meant, a new one or one that goes on: its texts, its folder, what is written of it first."""
+
+import filecmp
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from afina.errors import InputError
+from afina.messages import _
+from afina.verbs._job import PASSING, passing, same, unchanged
+from afina.verbs._objectives import OBJECTIVES
+
+
+def as_begun(
+    texts: list[str],
+    settings: dict[str, Any],
+    decides: tuple[str, ...],
+    checked: Callable[[dict[str, Any]], Mapping[str, Any]],
+) -> tuple[list[str], dict[str, Any]]:
+    """Return texts and settings as the run began; one that now says otherwise is an error.
+
+    `checked` returns flat settings as `run.toml` holds them, and raises InputError where one is wrong; it needs the
+    settings, named by `decides`, that say which others there are.
+    """
+    from afina.train import folder
+    from afina.train.run import read_settings
+
+    if not texts and not settings.get("output_dir"):
+        raise InputError(_("Name at least one text file to learn from."))
+    run = folder.place(settings.get("output_dir"), texts[0] if texts else "")
+    folder.check(run, resume=True, overwrite=False)
+    begun = read_settings(run / "run.toml")
+    begun.pop("recorded", None)
+    old = begun.pop("texts", texts)
+    told = checked({name: value for name, value in begun.items() if name in decides} | settings)
+    unchanged(run, begun, {name: value for name, value in told.items() if name in settings})
+    if texts and not same("texts", old, texts):
+        raise InputError(
+            _("The run in {run} began with the data {old}, not {new}.").format(
+                run=run, old=", ".join(old), new=", ".join(texts)
+            )
+        )
+    kept = {name: value for name, value in begun.items() if name not in PASSING}
+    return old, kept | passing(settings)
+
+
+def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
+    """Return the run's folder; InputError where a text, or one of `others`, or the folder cannot be used."""
+    from afina.data.plain_text import check
+    from afina.train import folder
+
+    if not texts:
+        raise InputError(_("Name at least one text file to learn from."))
+    if settings := next((text for text in texts if text.suffix == ".toml"), None):
+        raise InputError(
+            _("{file} holds settings and no text. A run goes on with --resume and --output-dir.").format(
+                file=settings
+            )
+        )
+    for text in [*texts, *(Path(other) for other in others if other)]:
+        if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
+            check(text)
+    if not chosen.resume:
+        _check_apart(texts, chosen.validation)
+    run = folder.place(chosen.output_dir, str(texts[0]))
+    folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
+    return run
+
+
+def _check_apart(texts: list[Path], validation: str | None) -> None:
+    """Raise InputError where a text is named twice, or one of them is the held-out text."""
+    seen: set[Path] = set()
+    for text in texts:
+        if text.resolve() in seen:
+            raise InputError(_("The text {file} is named twice: name it once.").format(file=text))
+        seen.add(text.resolve())
+    held = Path(validation or "")
+    alike = [text for text in texts if held.is_file() and text.is_file()]
+    for text in alike:
+        if text.stat().st_size == held.stat().st_size and filecmp.cmp(text, held, shallow=False):
+            raise InputError(
+                _(
+                    "The held-out text {file} is the training text {other} itself, so it could not tell what is "
+                    "learnt. Name another file with --validation, or leave it out."
+                ).format(file=held, other=text)
+            )
+
+
+def write(
+    texts: list[Path], run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None
+) -> None:
+    """Write the run's `run.toml`: its texts, its settings, what the machine is, and what was `found` besides."""
+    from afina.train import machine
+    from afina.train.run import write_settings
+
+    kept = {name: value for name, value in settings.items() if name not in PASSING}
+    recorded = machine.recorded() | dict(found or {})
+    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, recorded)
+
+
+def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:
+    """Say what would be done, the `plan` in words, and return the figures of a run that has not been.
+
+    InputError where a run that is to go on, or that is done, has learnt from another text than the files now hold.
+    """
+    from afina.data.corpus import unchanged as check_unchanged
+    from afina.messages.numbers import number
+    from afina.train.track import say
+
+    if chosen.resume:
+        check_unchanged(texts, run / "corpus")
+    files = [file for text in texts for file in ([text] if text.is_file() else text.rglob("data-*.arrow"))]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    known = _("Text files: {files}, {size} MB.").format(files=len(texts), size=number(size, 1))
+    for sentence in (
+        *(
+            [known] if all(text.exists() for text in texts) else []
+        ),  # how large one of the Hub is, nobody knows
+        plan,
+        _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
+    ):
+        say(sentence, quiet)
+    figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
+    losses = dict.fromkeys(OBJECTIVES[chosen.objective].losses)
+    return {"run": str(run), **figures, "losses": {"validation": losses}}
+
+
+def in_tokens(chosen: Any) -> str:
+    """Say how long training goes on."""
+    from afina.messages.numbers import number
+
+    return _("Training goes on for {tokens} tokens, {step} a step.").format(
+        tokens=number(chosen.max_tokens), step=number(chosen.tokens_per_step)
+    )
