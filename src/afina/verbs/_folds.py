@@ -1,18 +1,26 @@
 """Small data: every row answered by the one model of several that has not seen it, and all answers scored once."""
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
-from afina.verbs import _forgetting
-from afina.verbs._measure import compare, write_predictions
+from afina.verbs import _chain, _forgetting
+from afina.verbs._job import write
+from afina.verbs._measure import compare, unread, write_predictions
 from afina.verbs._prepare import Folded
+from afina.verbs._resolve import resolved
+from afina.verbs._settings import Chosen
 from afina.verbs._trials import Done
+
+if TYPE_CHECKING:
+    from afina.train.run import Run
 
 FEW = 200  # test rows below which an interval is so broad that folds are suggested
 FOLDS = "folds"  # the folder of the runs, and what their pooled figures are called beside validation and test
@@ -45,6 +53,67 @@ def suggested(tested: int) -> list[str]:
             "The test part has only {n} rows. --folds 5 scores all rows of the data, each by a model that has not seen it."
         ).format(n=tested)
     ]
+
+
+def train(
+    data: str,
+    chosen: Chosen,
+    folded: Folded,
+    source: Path,
+    run: Path,
+    recorded: dict[str, Any],
+    began: float,
+    one: Callable[..., Any],
+) -> "Run | Any":
+    """Train `one` run a fold, those that are not finished yet, and score them as one."""
+    import torch
+
+    from afina.report import finetune as report
+    from afina.train import folder, machine
+    from afina.train.atomic import cannot_write
+    from afina.train.run import Run
+    from afina.train.track import say
+
+    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
+    verb, _tokenizer = resolved(chosen, source, folded.parts[0])
+    accelerator = machine.accelerator(verb.precision)
+    tell = partial(say, quiet=chosen.common.quiet or not accelerator.is_main_process)
+    sizes = [len(part.splits.test) for part in folded.parts]
+    for sentence in folded.notes:
+        tell(sentence)
+    tell(
+        _("{k} folds of {least} to {most} rows: {k} models, each scored on the rows of its fold.").format(
+            k=len(sizes), least=min(sizes), most=max(sizes)
+        )
+    )
+    first = chosen._replace(verb=verb.replace(fold=0))
+    if verb.dry_run:
+        return one(data, first, folded.parts[0], source, run, recorded, began)
+    begun = [folder.is_run(run / FOLDS / str(fold)) for fold in range(len(sizes))]
+    if accelerator.is_main_process:
+        folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
+        facts = {"data": folded.fingerprint, "model": recorded["model"]}
+        write(run, {"data": data} | chosen._replace(verb=verb).flat(), facts)
+    for fold, part in enumerate(folded.parts):
+        place = run / FOLDS / str(fold)
+        if verb.resume and (place / "scores.json").is_file():
+            continue
+        tell(_("Fold {fold}:").format(fold=fold))
+        own = verb.replace(fold=fold, resume=verb.resume and begun[fold], overwrite=False)
+        one(data, chosen._replace(verb=own), part, source, place, recorded, time.perf_counter())
+    if accelerator.is_main_process:
+        result = pool(run, folded)
+        if verb.stage:
+            result["stages"] = _chain.told(verb.stage, run)
+        for sentence in unread(result):
+            tell(sentence)
+        folder.write_json(run / "scores.json", result)
+        try:
+            report.write(run)
+        except OSError as error:
+            raise cannot_write(run, error) from None
+    accelerator.wait_for_everyone()
+    return Run(run)
 
 
 def restated(folded: Folded, tasks: Sequence[Task], answers: Sequence[Sequence[Any]]) -> list[Any]:

@@ -8,6 +8,7 @@ from afina.messages import _
 from afina.tasks.masked_lm import MaskedLm
 from afina.verbs._corpus import Part
 from afina.verbs._objectives import OBJECTIVES
+from afina.verbs._resolve import check_length
 
 
 def source(chosen: Any, *, offline: bool) -> Path | None:
@@ -105,13 +106,3 @@ def within(chosen: Any, source: Path | None, tokenizer: Any) -> Any:
         check_length(chosen, most)
         length = min(length, most)
     return chosen.replace(max_length=length, short_length=min(chosen.short_length, length))
-
-
-def check_length(chosen: Any, most: int) -> None:
-    """Raise InputError where longer rows are asked for than the model reads."""
-    if (chosen.max_length or 0) > most:
-        raise InputError(
-            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
-                length=chosen.max_length, most=most
-            )
-        )

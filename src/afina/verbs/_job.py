@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afina.errors import InputError
 from afina.messages import _
 from afina.settings import FILES, Settings, flag
-from afina.verbs._settings import choose, from_file
+from afina.verbs._settings import Chosen, choose, from_file
+
+if TYPE_CHECKING:
+    from afina.verbs._prepare import Folded, Prepared
 
 DRAWN_BY = {
     "seed",
@@ -105,6 +108,40 @@ def _unchanged_stages(run: Path, begun: list[dict[str, Any]], told: list[dict[st
             raise InputError(
                 _("Stage {number} ({verb}): {error}").format(number=number, verb=now["verb"], error=error)
             ) from None
+
+
+def as_recorded(
+    prepared: "Prepared | Folded", source: Path, chosen: Chosen, recorded: dict[str, Any]
+) -> dict[str, Any]:
+    """Note that the rows or the model are not those of the run, InputError where it is to go on.
+
+    Returns what was recorded of it, with the hash of the model that it begins from, before any stage.
+    """
+    from afina.train.folder import fingerprint
+
+    model = fingerprint(source)
+    changed = []
+    if recorded.get("data", prepared.fingerprint) != prepared.fingerprint:
+        changed.append(_("The data is not the data of the run: its rows have changed."))
+    if recorded.get("model", model) != model and not chosen.verb.random_weights:
+        changed.append(
+            _("The model {model} is not the model of the run: its weights have changed.").format(
+                model=chosen.verb.model
+            )
+        )
+    if changed and chosen.verb.resume:
+        raise InputError(" ".join([*changed, _("Start anew with --overwrite.")]))
+    prepared.notes.extend(changed)
+    return recorded | {"model": model}
+
+
+def write(run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None) -> None:
+    """Write the run's `run.toml`: what it learns from, its settings, what the machine is, and what was `found` besides."""
+    from afina.train import machine
+    from afina.train.run import write_settings
+
+    kept = {name: value for name, value in settings.items() if name not in PASSING}
+    write_settings(run / "run.toml", kept, machine.recorded() | dict(found or {}))
 
 
 def may_change(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which run on plain text is meant, a new one or one that goes on: its texts, its folder, what is written of it first."""
+"""Which run on plain text is meant, a new one or one that goes on: its texts and its folder."""
 
 import filecmp
 from collections.abc import Callable, Mapping
@@ -84,18 +84,6 @@ def _check_apart(texts: list[Path], validation: str | None) -> None:
                     "learnt. Name another file with --validation, or leave it out."
                 ).format(file=held, other=text)
             )
-
-
-def write(
-    texts: list[Path], run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None
-) -> None:
-    """Write the run's `run.toml`: its texts, its settings, what the machine is, and what was `found` besides."""
-    from afina.train import machine
-    from afina.train.run import write_settings
-
-    kept = {name: value for name, value in settings.items() if name not in PASSING}
-    recorded = machine.recorded() | dict(found or {})
-    write_settings(run / "run.toml", {"texts": [str(text) for text in texts]} | kept, recorded)
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from afina.verbs import _corpus, _held_out, _initial_model, _phases, _pretrainin
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
+from afina.verbs._job import write
 from afina.verbs._objectives import OBJECTIVES
+from afina.verbs._resolve import check_length
 from afina.verbs._settings import Chosen, begin, choose, preset_rate
 
 if TYPE_CHECKING:
@@ -137,11 +139,12 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
 
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
+    read = {"texts": [str(text) for text in texts]}
     with accelerator.main_process_first():  # the others find what the first has made
         begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
         with begun:
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                _text_job.write(texts, run, chosen._replace(verb=verb).flat())
+                write(run, read | chosen._replace(verb=verb).flat())
             if words and main:
                 tokenizer = _tokenizer.kept(extended(tokenizer, words), run / "tokenizer")
                 check(tokenizer, words, source)
@@ -175,7 +178,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
             common.quiet or not main,
         )
     if main:
-        _text_job.write(texts, run, chosen._replace(verb=verb).flat())
+        write(run, read | chosen._replace(verb=verb).flat())
     if replay:
         _phases.check_replay(phases, verb.replay, quiet=common.quiet)
     head = _initial_model.head(task, source)
@@ -214,7 +217,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
 
 def _resolved(verb: Adapt, own: "Bundle", method: Method) -> Any:
     """Return the settings when the model and the method's preset have decided what was open."""
-    _initial_model.check_length(verb, own.max_length)
+    check_length(verb, own.max_length)
     length = verb.max_length or min(512, own.max_length)
     config: Any = own.model.config
     rate = preset_rate(own.task, method, config.hidden_size)

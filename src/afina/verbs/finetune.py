@@ -11,7 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import MICRO_BATCH_TOKENS, Training, setting
-from afina.verbs import _chain
+from afina.verbs import _chain, _folds
 from afina.verbs._describe import (
     check_learnable,
     evaluation,
@@ -26,11 +26,11 @@ from afina.verbs._describe import (
     summary,
     trained_weights,
 )
-from afina.verbs._folds import FOLDS, pool, refuse, suggested
-from afina.verbs._job import PASSING, job
+from afina.verbs._job import as_recorded, job, write
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
-from afina.verbs._settings import Chosen, begin, choose, model_for, preset_rate
+from afina.verbs._resolve import budget, resolved
+from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,15 +131,15 @@ def finetune(
                 "Method '{method}' keeps only what it adds to a model's weights, so it cannot go with --random-weights."
             ).format(method=chosen.verb.method)
         )
-    refuse(chosen.verb)
+    _folds.refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
     prepared = rows_of(data, chosen, unseen)
-    recorded = _unchanged(prepared, source, chosen, recorded)
+    recorded = as_recorded(prepared, source, chosen, recorded)
     if chosen.verb.stage:
         chosen, source = _chain.carry_out(data, chosen, prepared, source, run, recorded)
         began = time.perf_counter()  # what the stages took is told of each
     if isinstance(prepared, Folded):
-        return _train_folds(data, chosen, prepared, source, run, recorded, began)
+        return _folds.train(data, chosen, prepared, source, run, recorded, began, _train)
     return _train(data, chosen, prepared, source, run, recorded, began, rivals)
 
 
@@ -156,95 +156,6 @@ def rows_of(data: str, chosen: Chosen, unseen: Unseen | None = None) -> Prepared
     return prepare(
         chosen.task, data, verb.validation, verb.test, **rows, folds=verb.folds, fold=verb.fold, unseen=unseen
     )
-
-
-def _unchanged(
-    prepared: Prepared | Folded, source: Path, chosen: Chosen, recorded: dict[str, Any]
-) -> dict[str, Any]:
-    """Note that the rows or the model are not those of the run, InputError where it is to go on.
-
-    Returns what was recorded of it, with the hash of the model that it begins from, before any stage.
-    """
-    from afina.train.folder import fingerprint
-
-    model = fingerprint(source)
-    changed = []
-    if recorded.get("data", prepared.fingerprint) != prepared.fingerprint:
-        changed.append(_("The data is not the data of the run: its rows have changed."))
-    if recorded.get("model", model) != model and not chosen.verb.random_weights:
-        changed.append(
-            _("The model {model} is not the model of the run: its weights have changed.").format(
-                model=chosen.verb.model
-            )
-        )
-    if changed and chosen.verb.resume:
-        raise InputError(" ".join([*changed, _("Start anew with --overwrite.")]))
-    prepared.notes.extend(changed)
-    return recorded | {"model": model}
-
-
-def _train_folds(
-    data: str,
-    chosen: Chosen,
-    folded: Folded,
-    source: Path,
-    run: Path,
-    recorded: dict[str, Any],
-    began: float,
-) -> "Run | Any":
-    """Train a run a fold, those that are not finished yet, and score them as one."""
-    import torch
-
-    from afina.report import finetune as report
-    from afina.train import folder, machine
-    from afina.train.atomic import cannot_write
-    from afina.train.run import Run, write_settings
-    from afina.train.track import say
-
-    torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
-    verb, _tokenizer = _resolved(chosen, source, folded.parts[0])
-    accelerator = machine.accelerator(verb.precision)
-    tell = partial(say, quiet=chosen.common.quiet or not accelerator.is_main_process)
-    sizes = [len(part.splits.test) for part in folded.parts]
-    for sentence in folded.notes:
-        tell(sentence)
-    tell(
-        _("{k} folds of {least} to {most} rows: {k} models, each scored on the rows of its fold.").format(
-            k=len(sizes), least=min(sizes), most=max(sizes)
-        )
-    )
-    first = chosen._replace(verb=verb.replace(fold=0))
-    if verb.dry_run:
-        return _train(data, first, folded.parts[0], source, run, recorded, began)
-    begun = [folder.is_run(run / FOLDS / str(fold)) for fold in range(len(sizes))]
-    if accelerator.is_main_process:
-        folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
-        facts = machine.recorded() | {
-            "data": folded.fingerprint,
-            "model": recorded["model"],
-        }
-        kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
-        write_settings(run / "run.toml", {"data": data} | kept, facts)
-    for fold, part in enumerate(folded.parts):
-        place = run / FOLDS / str(fold)
-        if verb.resume and (place / "scores.json").is_file():
-            continue
-        tell(_("Fold {fold}:").format(fold=fold))
-        own = verb.replace(fold=fold, resume=verb.resume and begun[fold], overwrite=False)
-        _train(data, chosen._replace(verb=own), part, source, place, recorded, time.perf_counter())
-    if accelerator.is_main_process:
-        result = pool(run, folded)
-        if verb.stage:
-            result["stages"] = _chain.told(verb.stage, run)
-        for sentence in unread(result):
-            tell(sentence)
-        folder.write_json(run / "scores.json", result)
-        try:
-            report.write(run)
-        except OSError as error:
-            raise cannot_write(run, error) from None
-    accelerator.wait_for_everyone()
-    return Run(run)
 
 
 def _train(
@@ -271,12 +182,12 @@ def _train(
     from afina.train.fit import fit
     from afina.train.fitting import judge
     from afina.train.forecast import WORTH, fitting, forecast
-    from afina.train.run import Run, write_settings
+    from afina.train.run import Run
     from afina.train.track import peak_memory_mb, read, say
 
     task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
-    verb, tokenizer = _resolved(chosen, source, prepared)
+    verb, tokenizer = resolved(chosen, source, prepared)
     encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
     tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
     every = [*splits.train, *splits.validation, *splits.test]
@@ -337,14 +248,13 @@ def _train(
         return _not_run(run, verb, about_data, trained, total, foretold)
     if accelerator.is_main_process:
         folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
-        facts = machine.recorded() | {
+        facts = {
             "data": splits.fingerprint,
             "model": recorded["model"],
             "steps": total,
             "micro_batch_tokens": plan.micro_tokens,
         }
-        kept = {k: v for k, v in chosen._replace(verb=verb).flat().items() if k not in PASSING}
-        write_settings(run / "run.toml", {"data": data} | kept, facts)
+        write(run, {"data": data} | chosen._replace(verb=verb).flat(), facts)
     accelerator.wait_for_everyone()
     prepared_at = time.perf_counter()
 
@@ -377,7 +287,7 @@ def _train(
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
         found = measure(best, splits, run, rivals)
-        for sentence in unread(found) + ([] if verb.folds else suggested(len(splits.test))):
+        for sentence in unread(found) + ([] if verb.folds else _folds.suggested(len(splits.test))):
             say(sentence, quiet)
         evaluations = [line for line in read(run / "steps.jsonl") if "validation" in line]
         found["details"] |= {
@@ -433,67 +343,3 @@ def _not_run(
         "peak_memory_mb": None,
         **({"stages": _chain.told(verb.stage, run)} if verb.stage else {}),
     }  # fmt: skip
-
-
-def _resolved(chosen: Chosen, source: Path, prepared: Prepared) -> tuple[Resolved, Any]:
-    """Return the settings with every open one decided, and the tokenizer; InputError where rows may not be so long."""
-    from afina.data.split import SHARE
-    from afina.models.load import load_config, load_tokenizer, longest
-
-    tokenizer, config = load_tokenizer(source), load_config(source, prepared.task.config())
-    limit = longest(config, tokenizer)
-    if (chosen.verb.max_length or 0) > limit:
-        raise InputError(
-            _("--max-length {length} is more than the {most} tokens that the model reads.").format(
-                length=chosen.verb.max_length, most=limit
-            )
-        )
-    parts = prepared.splits
-    rows = len(parts.train)
-    if k := chosen.verb.folds:  # within a few rows the same in each, and all are to train alike
-        every = rows + len(parts.validation) + len(parts.test)
-        rows = round(every * (1 - 1 / k) * (1 - SHARE))
-    return resolve(chosen, config.hidden_size, rows, limit), tokenizer
-
-
-def resolve(chosen: Chosen, width: int, rows: int, limit: int) -> Resolved:
-    """Return the settings with every open one decided by the method's preset, the data or the model."""
-    verb: Finetune = chosen.verb
-    preset = chosen.method.presets(width)
-    batch = verb.train_batch_size or preset.get("train_batch_size") or (16 if rows < 2000 else 32)
-    steps = max(1, -(-rows // batch))
-    # About 600 steps: small sets need many passes, large ones few.
-    epochs = verb.num_train_epochs or preset.get("num_train_epochs") or min(20, max(3, -(-600 // steps)))
-    return Resolved.of(
-        verb.model_dump()
-        | {
-            "learning_rate": verb.learning_rate
-            or preset_rate(chosen.task, chosen.method, width, random_weights=verb.random_weights),
-            "train_batch_size": batch,
-            "num_train_epochs": epochs,
-            "max_length": min(verb.max_length or limit, limit),
-            "early_stopping_patience": verb.early_stopping_patience or max(3, round(epochs / 3)),
-        }
-    )
-
-
-def budget(verb: Resolved, total: int, steps_per_epoch: int, scored_rows: int) -> Any:
-    """Return what the loop may spend: an evaluation an epoch, and in a short training ten, or fewer if they cost much.
-
-    A row that is scored costs a third of one that is learnt from, so that as many rows are a third of the training.
-    """
-    from afina.train.fit import Budget
-
-    as_many = total * verb.train_batch_size // max(scored_rows, 1)
-    often = verb.eval_steps or max(1, min(steps_per_epoch, total // min(10, max(4, as_many))))
-    return Budget(
-        steps=total,
-        learning_rate=verb.learning_rate,
-        seed=verb.seed,
-        warmup_steps=verb.warmup_steps,
-        weight_decay=verb.weight_decay,
-        max_grad_norm=verb.max_grad_norm,
-        eval_steps=often,
-        save_steps=verb.save_steps or often,
-        patience=verb.early_stopping_patience,
-    )

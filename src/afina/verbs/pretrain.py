@@ -20,6 +20,7 @@ from afina.verbs import (
     _text_job,
     _tokenizer,
 )
+from afina.verbs._job import write
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import begin
 
@@ -118,7 +119,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
-    settings = chosen.model_dump(mode="json") | task.model_dump(mode="json")
+    read = {"texts": [str(text) for text in texts]}
+    settings = read | chosen.model_dump(mode="json") | task.model_dump(mode="json")
     with accelerator.main_process_first():  # the others find what the first has made
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
@@ -128,7 +130,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         with begun:
             planned = _hours.recorded(run) if chosen.resume else {}
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                _text_job.write(texts, run, settings, planned)
+                write(run, settings, planned)
             if main and not (taken or (made and made.is_dir())):
                 tokenizer = _tokenizer.kept(tokenizer, run / "tokenizer")
             train, held = _corpus.corpora(texts, chosen, tokenizer, run)
@@ -159,7 +161,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 )
                 planned = _hours.plan(costs, phases, chosen)
                 if main:
-                    _text_job.write(texts, run, settings, planned)
+                    write(run, settings, planned)
         phases = [
             (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
         ]
