@@ -5,7 +5,8 @@ import math
 import pytest
 
 from afina.core import Table
-from afina.data.columns import guess, label_text, text_of, why
+from afina.data.columns import guess, why
+from afina.data.value import label_text, text_of
 from afina.errors import InputError
 
 

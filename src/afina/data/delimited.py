@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from afina.core import Table
-from afina.data import columns
+from afina.data.column_names import is_known
 from afina.errors import InputError
 from afina.messages import N_, _
 
@@ -67,7 +67,7 @@ def find_delimiter(text: str) -> str | None:
             if not rows or len(rows[0]) < 2:
                 continue
             agree = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
-            known = sum(columns.is_known(cell) for cell in rows[0])
+            known = sum(is_known(cell) for cell in rows[0])
             if agree >= 0.8 or (known and _are_names(rows[0])):
                 found.append((known, agree, -order, delimiter))
     return max(found)[-1] if found else None
@@ -160,7 +160,7 @@ def _is_header(records: Sequence[Record]) -> bool:
         for seen, cell in zip(values, cells, strict=False):
             seen.add(cell.strip())
     repeated = [bool(cell) and cell in seen for cell, seen in zip(first, values, strict=True)]
-    if any(columns.is_known(cell) and not again for cell, again in zip(first, repeated, strict=True)):
+    if any(is_known(cell) and not again for cell, again in zip(first, repeated, strict=True)):
         return True
     names = [cell for cell in first if cell]
     if any(repeated) or not names or (len(first) == 1 and " " in names[0]):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from afina.core import Row, Table
 from afina.data import encoding
-from afina.data.columns import plain
+from afina.data.column_names import plain
 from afina.data.split import PARTS
 from afina.errors import InputError
 from afina.messages import _

@@ -187,8 +187,9 @@ def _parquet_texts(file: Path) -> Iterator[str]:
 
 def _table_texts(file: Path) -> Iterator[str]:
     """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
-    from afina.data.columns import guess, named_like, text_of
+    from afina.data.columns import guess, named_like
     from afina.data.read import read
+    from afina.data.value import text_of
 
     table = read(file, offline=True)
     words, context = None, None

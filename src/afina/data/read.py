@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from afina.core import Table
-from afina.data import columns, conll, delimited, encoding, folder, hub, json_rows, records
+from afina.data import conll, delimited, encoding, folder, hub, json_rows, records
+from afina.data.column_names import is_known
 from afina.errors import InputError
 from afina.messages import N_, _
 
@@ -139,7 +140,7 @@ def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
     delimiter = delimited.find_delimiter(text)
     header = text.lstrip("\n\r").split("\n", 1)[0].split(delimiter)
     # A line of text may hold a comma and such a word; a header holds usual names only.
-    if delimiter and (not plain or all(map(columns.is_known, header))):
+    if delimiter and (not plain or all(map(is_known, header))):
         return delimited.parse(text, source, notes)
     if plain:
         # Not splitlines, which also cuts at signs within a line (U+2028, form feed, 0x85).

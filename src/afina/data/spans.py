@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from afina.data.columns import label_text
+from afina.data.value import label_text
 from afina.errors import InputError
 from afina.messages import _
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from afina.core import Row, Splits, Table
-from afina.data.columns import plain
+from afina.data.column_names import plain
 from afina.errors import InputError
 from afina.messages import _
 

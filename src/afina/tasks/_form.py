@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Difference, Scores
-from afina.data.columns import Role
+from afina.data.column_names import Role
 
 if TYPE_CHECKING:
     from torch import Tensor

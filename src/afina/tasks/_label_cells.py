@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from afina.data.cells import structure
-from afina.data.columns import label_text
+from afina.data.value import label_text
 from afina.errors import InputError
 from afina.messages import _
 

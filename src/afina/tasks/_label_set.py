@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Difference, Scores
-from afina.data.columns import Role
+from afina.data.column_names import Role
 from afina.errors import InputError
 from afina.messages import _
 from afina.tasks._form import Form

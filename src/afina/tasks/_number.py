@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import About, Difference, Rival, Scores
-from afina.data.columns import Role
+from afina.data.column_names import Role
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.tasks._form import Form

@@ -63,7 +63,7 @@ class OneLabel(Form):
         )
 
     def read(self, cell: Any) -> str | None:
-        from afina.data.columns import label_text
+        from afina.data.value import label_text
 
         return label_text(cell)
 

@@ -77,7 +77,7 @@ class Sentence(Task):
         return self.replace(**dict(zip(self.inputs, texts, strict=True)))
 
     def clean(self, row: Row) -> Row | None:
-        from afina.data.columns import text_of
+        from afina.data.value import text_of
 
         texts = {role: text_of(row.get(getattr(self, role) or role)) or "" for role in self.inputs}
         gold = self.form.read(row.get(self.label or "label"))

@@ -30,7 +30,8 @@ def tags_of(table: Table, named: str | None, tokens: str | None, *, words: bool)
 
     With `words` entities do not fit.
     """
-    from afina.data.columns import named_like, plain
+    from afina.data.column_names import plain
+    from afina.data.columns import named_like
     from afina.data.spans import is_entities
 
     def fits(column: str) -> bool:
@@ -47,7 +48,7 @@ def tags_of(table: Table, named: str | None, tokens: str | None, *, words: bool)
 
 def are_entities(table: Table, column: str, tokens: str | None) -> bool:
     """Return whether a column's lists hold entities; where all are empty, its name and missing `tokens` tell."""
-    from afina.data.columns import plain
+    from afina.data.column_names import plain
     from afina.data.spans import is_entities
 
     first = filled(table, column)

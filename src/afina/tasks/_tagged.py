@@ -85,8 +85,8 @@ class Tagged(Task):
         return self.replace(text=tokens_of(table, self.text) or self._text(table))
 
     def clean(self, row: Row) -> Row | None:
-        from afina.data.columns import text_of
         from afina.data.spans import entities, is_entities, words
+        from afina.data.value import text_of
 
         value, text = row.get(self.label or "label"), row.get(self.text or "text")
         asked = self.ask(row if isinstance(text, list) else text_of(text) or "")

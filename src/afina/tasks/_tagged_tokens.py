@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from afina.core import Row, mended
-from afina.data.columns import label_text
 from afina.data.spans import located
+from afina.data.value import label_text
 from afina.errors import InputError
 from afina.messages import _
 from afina.scoring import entities as spans_of

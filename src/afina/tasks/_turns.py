@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afina.data.chat import Message, messages
-from afina.data.columns import text_of
+from afina.data.value import text_of
 
 SYSTEM = ("system", "sistema", "system_prompt")  # columns that hold the system's turn beside the others
 HISTORY = ("history", "historial")  # columns that hold what was said before

@@ -71,7 +71,7 @@ class MaskedLm(Task):
         return asked | {"asked": True}
 
     def clean(self, row: Row) -> Row | None:
-        from afina.data.columns import text_of
+        from afina.data.value import text_of
 
         text = (text_of(row.get(self.text or "text")) or "").strip()
         return {"text": text} if text else None

@@ -75,7 +75,7 @@ class Seq2Seq(Written):
         )
 
     def clean(self, row: Row) -> Row | None:
-        from afina.data.columns import label_text, text_of
+        from afina.data.value import label_text, text_of
 
         source = text_of(row.get(self.source or "source")) or ""
         target = row.get(self.target or "target")

@@ -220,7 +220,8 @@ def guessed(asked: Task, task: Task) -> list[str]:
 
 def taken(column: str, role: str, *, pair: bool) -> str:
     """Say which column was guessed for a role, and why; the two texts of a `pair` are looked for alike."""
-    from afina.data.columns import NAMES, why
+    from afina.data.column_names import NAMES
+    from afina.data.columns import why
 
     like = "text_pair" if pair and role == "text" else role
     return _("Column '{column}' is taken as the {role}: {why}.").format(
@@ -235,7 +236,8 @@ def clean(
 
     With `group_by` they hold the value of that column too, under `group`, None where the cell is blank.
     """
-    from afina.data.columns import label_text, listed
+    from afina.data.columns import listed
+    from afina.data.value import label_text
 
     kept = []
     for row in rows:
@@ -259,7 +261,7 @@ def clean(
 
 def named(own: Settings, roles: Collection[str]) -> dict[str, str]:
     """Return by role the columns that a person named; InputError for a role that is none of the task's `roles`."""
-    from afina.data.columns import NAMES
+    from afina.data.column_names import NAMES
 
     found = {role: getattr(own, role) for role in NAMES if getattr(own, role, None) is not None}
     if extra := found.keys() - set(roles):

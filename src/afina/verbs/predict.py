@@ -171,7 +171,7 @@ def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
 
 def _asked(value: Any) -> Any:
     """Return a cell as a text, empty where it is; a list of words as it is."""
-    from afina.data.columns import text_of
+    from afina.data.value import text_of
 
     return value if isinstance(value, list) else text_of(value) or ""
 
