@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.names import find
-from afina.report import page, words
+from afina.report import page, terms, words
 from afina.report.record import Record
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -39,7 +39,7 @@ def _front_matter(record: Record, library: str) -> str:
             dataset_name=data,
             dataset_split=record.part,
             metric_type=metric,
-            metric_name=words.METRICS.get(metric, metric),
+            metric_name=terms.METRICS.get(metric, metric),
             metric_value=round(figure["value"], 4),
         )
         for metric, figure in record.scores.items()

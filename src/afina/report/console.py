@@ -17,7 +17,8 @@ from afina.messages.numbers import number
 from afina.report.lines import best_first, called, of_several
 from afina.report.numbers import interval, share
 from afina.report.record import saved_task, task
-from afina.report.words import METRICS, forgetting, name, no_forgetting, short, system, undecided
+from afina.report.terms import METRICS, name, short, system
+from afina.report.words import forgetting, no_forgetting, undecided
 from afina.scoring.entities import in_words
 
 COSTS = {"trained_weights": 0, "saved_mb": 1, "peak_memory_mb": 0, "train_seconds": 1}

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from afina.report import charts, page, words
+from afina.report import charts, page, terms, words
 from afina.report.record import Record
 
 EXAMPLES = 10
@@ -34,7 +34,7 @@ def write(run: Path) -> Path:
             curves=[(curve, charts.describe(curve)) for curve in charts.curves(record)],
             confusion=charts.confusion(record),
             scatter=charts.scatter(record),
-            names={system: words.short(record.about, system) for system in record.systems},
+            names={system: terms.short(record.about, system) for system in record.systems},
             wrong=wrong,
             right=right,
             samples=written[:: max(1, -(-len(written) // EXAMPLES))],

@@ -5,7 +5,7 @@ from typing import Any
 
 from afina.core import About
 from afina.messages import N_
-from afina.report.words import short
+from afina.report.terms import short
 
 UNLIKE = N_(
     "The models part text into unlike tokens, so their losses a token cannot be compared: there is no test, order or "

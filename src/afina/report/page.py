@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.messages import _, language
 from afina.messages.numbers import number
-from afina.report import numbers, words
+from afina.report import numbers, terms, words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,7 +32,7 @@ def environment(*, html: bool) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals |= {"_": _, "language": language, "words": words} | {
+    made.globals |= {"_": _, "language": language, "words": words, "terms": terms} | {
         function.__name__: function
         for function in (
             number,
@@ -40,8 +40,8 @@ def environment(*, html: bool) -> "Environment":
             numbers.interval,
             numbers.duration,
             numbers.p_value,
-            words.name,
-            words.capital,
+            terms.name,
+            terms.capital,
             literal,
         )
     }

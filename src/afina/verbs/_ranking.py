@@ -10,7 +10,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.names import find, known
 from afina.report.lines import UNDECIDED, UNLIKE, called, decisions, groups, key, of_several
-from afina.report.words import METRICS, name, only_measured, short
+from afina.report.terms import METRICS, name, only_measured, short
 from afina.scoring.over_seeds import Pair, System, compare, interval, system
 from afina.scoring.paired import decision
 from afina.verbs import _forgetting
