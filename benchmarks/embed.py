@@ -75,7 +75,8 @@ the dialogues and a part of the encyclopedia are CC BY-SA.
 
 **Making.** `afina pretrain --objective clm`: the next token, word vectors counted from the text as a start;
 {tokens:,} tokens seen in {hours:.1f} hours on one CPU core (bf16 matrix products); rows of 128 tokens, about the last tenth
-of 512. Held-out loss {clm:.2f} a token (perplexity {perplexity:.0f}).
+of 512; of the first 10.5 million the blanks and line ends between sentences were missing. Held-out loss {clm:.2f} a
+token (perplexity {perplexity:.0f}), {clm_long:.2f} in rows of 512.
 
 **Limits.** It repeats the biases of its sources: parliament, documentation and novels weigh heavily; there is no news and
 hardly any informal Spanish. Texts of living persons' public speeches are part of the training text.
@@ -86,6 +87,7 @@ def main(run: Path, name: str) -> None:
     """Write the embedded model `name` from the run's best weights."""
     folder = record.EMBEDDED / name
     before = _before(run)
+    result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     shutil.rmtree(folder, ignore_errors=True)
     causal = tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))["objective"] == "clm"
     head = "AutoModelForCausalLM" if causal else "AutoModelForPreTraining"
@@ -93,7 +95,6 @@ def main(run: Path, name: str) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.to(torch.float16).save_pretrained(folder)  # type: ignore[operator]
     tokenizer.save_pretrained(folder)
-    result = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     scores = {name: score["value"] for name, score in result["scores"]["validation"].items()}
     steps = [line for line in read(run / "steps.jsonl") if "loss" in line]
     curve = [line for line in read(run / "steps.jsonl") if "validation" in line]
