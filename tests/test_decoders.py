@@ -18,6 +18,7 @@ from transformers import (
     Qwen3Config,
 )
 
+import families
 import toy
 import toys
 from afina.batching.pack import pack
@@ -27,6 +28,7 @@ from afina.models.load import load_tokenizer
 from afina.scoring.language import difference
 from afina.scoring.ngram import Trigram
 from afina.tasks.causal_lm import CausalLm
+from afina.verbs._describe import mask_in_words
 from afina.verbs._in_context import Prompts, demonstrations
 
 Command = Callable[..., toy.Said]
@@ -254,6 +256,26 @@ def test_what_is_learnt_is_shown(afina_: Command, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert said.err.count("what is learnt in ⟦ ⟧:\n<|endoftext|><|user|>") == 3
     assert "<|assistant|>⟦" in said.err and "⟦<|end|>⟧" in said.err
+
+
+def test_what_is_learnt_is_shown_with_its_blanks_window_by_window() -> None:
+    """A tokenizer of sentence pieces decodes a lone token without the blank that begins its word."""
+    tokenizer, task = families.tokenizer(families.FAMILIES["Llama"]), CausalLm(doc_stride=4)
+    (text,) = (row["text"] for row in CausalLm.toy()[:1])
+    (encoded,) = task.encode([{"text": text}], tokenizer, 500)
+    (shown,) = mask_in_words(task, tokenizer, [encoded])
+    assert (
+        shown.split("\n", 1)[1].replace("⟧", "").replace("⟦", "").removeprefix("<s>").strip() == text + "</s>"
+    )
+    short = task.encode([{"text": text}], tokenizer, 4)
+    assert len(short[0]["windows"]) > 1
+    windows = mask_in_words(task, tokenizer, short)[0].split("\n")[1:]
+    assert windows[1::2] == [
+        f"Window {i}, which begins with tokens of the one before:" for i in range(2, len(windows) // 2 + 2)
+    ]
+    assert "".join(windows[0::2]).count("⟦") == len(
+        tokenizer(text)["input_ids"]
+    )  # all but the first, and the end
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import unicodedata
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -131,6 +132,10 @@ def test_no_answer_is_said_and_not_guessed() -> None:
 WRONG = {
     "is at 3": ({"answers": "mesa", "answer_start": 4}, ["'mesa' does not stand at 4", "'a me'", "at 6, 19"]),
     "nowhere": ({"answers": "silla", "answer_start": 2}, ["'silla'", "nowhere"]),
+    "other capitals": (
+        {"answers": "en  LA", "answer_start": 9},
+        ["At 0 stands 'En la', which differs"],
+    ),
     "no start": ({"answers": "mesa"}, ["'mesa' stands at 6, 19"]),
     "no start, nowhere": ({"answers": "silla"}, ["'silla' does not stand in the context"]),
     "no number": ({"answers": "mesa", "answer_start": "seis"}, ["'seis'", "whole number"]),
@@ -156,6 +161,20 @@ def test_an_answer_that_does_not_stand_there(case: str, tmp_path: Path) -> None:
         prepare(ExtractiveQa(), str(file), None, None, seed=0)
     for part in ("row 2: Question b2: ", *parts):
         assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_answer_with_accents_encoded_in_another_way_is_proposed_as_it_stands(
+    forms: tuple[str, str],
+) -> None:
+    context, answer = (
+        unicodedata.normalize(form, text)
+        for form, text in zip(forms, ("Vive en Ávila.", "Ávila"), strict=True)
+    )
+    with pytest.raises(InputError) as raised:
+        read_answers(answer, 3, context)
+    stands = unicodedata.normalize(forms[0], "Ávila")
+    assert f"At 8 stands '{stands}', which differs" in str(raised.value)
 
 
 BROKEN = {

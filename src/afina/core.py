@@ -300,8 +300,8 @@ class Task(Settings, ABC):
         """Return what training draws from: the encoded row, or its parts where its loss is their sum (windows)."""
         return [row]
 
-    def learnt(self, row: Row) -> list[tuple[int, bool]] | None:
-        """Return the tokens of an encoded row and which of them are learnt; None where the task learns no tokens."""
+    def learnt(self, row: Row) -> list[list[tuple[int, bool]]] | None:
+        """Return the tokens of an encoded row, window by window, and which are learnt; None if the task learns none."""
         return None
 
     @abstractmethod

@@ -203,8 +203,13 @@ def _unclear(table: Table, role: Role) -> str:
             "--label a,b,c)."
         ),
         "number": _("It is not clear which column of {source} holds the number to be learnt."),
-        "prompt": _("It is not clear which column of {source} holds the conversation or the prompt."),
-        "completion": _("It is not clear which column of {source} holds the reply."),
+        "prompt": _(
+            "It is not clear which column of {source} holds the conversation, which is named with --messages, or what "
+            "the user says."
+        ),
+        "completion": _(
+            "It is not clear which column of {source} holds the reply; a whole conversation is named with --messages."
+        ),
         "source": _("It is not clear which column of {source} holds the text to write from."),
         "target": _("It is not clear which column of {source} holds the text to be written."),
     }

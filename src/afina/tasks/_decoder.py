@@ -90,12 +90,14 @@ class Decoder(Written):
     def pieces(self, row: Row) -> list[Row]:
         return [{"windows": [window], "prompt": None} for window in row["windows"]]
 
-    def learnt(self, row: Row) -> list[tuple[int, bool]]:
-        found: list[tuple[int, bool]] = []
+    def learnt(self, row: Row) -> list[list[tuple[int, bool]]]:
+        """Return the tokens of each window, and the one that is guessed behind its last."""
+        windows = []
         for ids, following in row["windows"]:
-            known = [False, *(token != IGNORED for token in following[:-1])]
-            found += zip(ids, known, strict=True)
-        return found
+            behind = [token for token in following[-1:] if token != IGNORED]
+            known = [False, *(token != IGNORED for token in following[: len(ids) - 1 + len(behind)])]
+            windows.append(list(zip([*ids, *behind], known, strict=True)))
+        return windows
 
     def collate(
         self, items: Sequence[tuple[Row, np.random.Generator | None]], tokenizer: PreTrainedTokenizerBase

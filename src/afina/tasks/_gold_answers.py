@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from afina.data.cells import structure
@@ -75,7 +76,8 @@ def _checked(answer: Any, context: str) -> Answer:
                 "The answer '{text}' stands at {places} of the context: say at which, in the column answer_start."
             )
             raise InputError(sentence.format(text=text, places=_listed(found)))
-        raise InputError(_("The answer '{text}' does not stand in the context.").format(text=text))
+        sentence = _("The answer '{text}' does not stand in the context.").format(text=text)
+        raise InputError(" ".join([sentence, *_spelt_otherwise(text, context)]))
     if start < 0 or context[start : start + len(text)] != text:
         sentence = _("answer_start is {value!r}, but must be a whole number: characters from the beginning.")
         if start >= 0:
@@ -88,9 +90,36 @@ def _checked(answer: Any, context: str) -> Answer:
             nearest = sorted(found, key=lambda place: abs(place - start))[:3]
             proposal = _("It stands at {places}.").format(places=_listed(sorted(nearest)))
         else:
-            proposal = _("It stands nowhere in it.")
+            proposal = next(iter(_spelt_otherwise(text, context)), _("It stands nowhere in it."))
         raise InputError(f"{sentence} {proposal}")
     return {"text": text, "answer_start": start}
+
+
+def _spelt_otherwise(text: str, context: str) -> list[str]:
+    """Say where the answer stands with other capitals, blanks or composed letters, which look alike on a screen."""
+    wanted = "".join(letter for letter, _place in _folded(text)).strip()
+    letters = _folded(context)
+    start = "".join(letter for letter, _place in letters).find(wanted)
+    if start < 0 or not wanted:
+        return []
+    first, last = letters[start][1], letters[start + len(wanted) - 1][1]
+    marks = next((i for i, each in enumerate(context[last + 1 :]) if not unicodedata.combining(each)), 0)
+    return [
+        _(
+            "At {place} stands '{other}', which differs in capitals, blanks or how accents are encoded."
+        ).format(place=first, other=context[first : last + 1 + marks])
+    ]
+
+
+def _folded(text: str) -> list[tuple[str, int]]:
+    """Return small letters, their accents apart and blanks one at a time, each with its place in the text."""
+    found: list[tuple[str, int]] = []
+    for place, sign in enumerate(text):
+        if not sign.isspace():
+            found += [(letter, place) for letter in unicodedata.normalize("NFKD", sign.casefold())]
+        elif not found or found[-1][0] != " ":
+            found.append((" ", place))
+    return found
 
 
 def _number(value: Any) -> int | None:

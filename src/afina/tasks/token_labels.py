@@ -81,12 +81,11 @@ class TokenLabels(TagAnswers):
         """Return the tokens of all windows, padding counted."""
         return len(row["windows"]) * max(map(len, row["windows"]))
 
-    def learnt(self, row: Row) -> list[tuple[int, bool]]:
+    def learnt(self, row: Row) -> list[list[tuple[int, bool]]]:
         learnt = {place for place, tag in zip(row["places"], row["tags"], strict=True) if tag != IGNORED}
         return [
-            (token, (window, at) in learnt)
+            [(token, (window, at) in learnt) for at, token in enumerate(ids)]
             for window, ids in enumerate(row["windows"])
-            for at, token in enumerate(ids)
         ]
 
     def pieces(self, row: Row) -> list[Row]:

@@ -151,7 +151,7 @@ def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[st
     said = []
     for part, rows in encoded.items():
         tokens = [found for row in rows if (found := task.learnt(row)) is not None]
-        empty = sum(not any(known for _token, known in row) for row in tokens)
+        empty = sum(not any(known for window in row for _token, known in window) for row in tokens)
         if tokens and empty == len(tokens):
             raise InputError(
                 _(
@@ -189,28 +189,46 @@ def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[st
     """Return the first rows token by token, each that is learnt in brackets; InputError where none ever is."""
     shown = []
     for place, row in enumerate(encoded[:SHOWN], 1):
-        tokens = task.learnt(row)
-        if tokens is None:
+        windows = task.learnt(row)
+        if windows is None:
             raise InputError(_("This task learns no tokens of a text, so --show-mask has nothing to show."))
-        pieces = _pieces(tokenizer, tokens)
-        between = (
-            "" if task.writes else " "
-        )  # elsewhere each piece stands for itself, a word or ## a part of one
-        text = between.join(f"⟦{piece}⟧" if known else piece for piece, known in pieces)
-        shown.append(_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place) + "\n" + text)
+        lines = [_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place)]
+        for nth, tokens in enumerate(windows, 1):
+            if nth > 1:
+                lines.append(_("Window {nth}, which begins with tokens of the one before:").format(nth=nth))
+            # Where a text is not written each piece stands for itself, a word or ## a part of one.
+            pieces = _stretches(tokenizer, tokens) if task.writes else _pieces(tokenizer, tokens)
+            marked = (f"⟦{piece}⟧" if known else piece for piece, known in pieces)
+            lines.append(("" if task.writes else " ").join(marked))
+        shown.append("\n".join(lines))
     return shown
 
 
 def _pieces(tokenizer: Any, tokens: Sequence[tuple[int, bool]]) -> Iterator[tuple[str, bool]]:
-    """Yield each token as text; those that only together are a character, as one."""
+    """Yield each token as it stands in the vocabulary's spelling."""
+    for token, known in tokens:
+        yield str(tokenizer.decode([token]) or tokenizer.convert_ids_to_tokens(token)), known
+
+
+def _stretches(tokenizer: Any, tokens: Sequence[tuple[int, bool]]) -> Iterator[tuple[str, bool]]:
+    """Yield each token as what it adds to the text; those that only together are a character, as one."""
+    before: list[int] = []
     begun: list[int] = []
     for place, (token, known) in enumerate(tokens):
         begun.append(token)
-        text = str(tokenizer.decode(begun))
+        text = _added(tokenizer, before, begun)
         last = place + 1 == len(tokens) or tokens[place + 1][1] != known or len(begun) == LONGEST
         if "\ufffd" not in text or last:
             yield text or str(tokenizer.convert_ids_to_tokens(token)), known
-            begun = []
+            before, begun = begun, []
+
+
+def _added(tokenizer: Any, before: list[int], ids: list[int]) -> str:
+    """Return what tokens add to those before: alone, some tokenizers drop the blank that begins a word."""
+    first, both = (
+        str(tokenizer.decode(each, clean_up_tokenization_spaces=False)) for each in (before, before + ids)
+    )
+    return both.removeprefix(first) if both.startswith(first) else str(tokenizer.decode(ids))
 
 
 def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:

@@ -108,10 +108,12 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows, bundle.tokenizer, bundle.max_length) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
-    if unseen := found["details"]["test"].get("unseen"):
+    unseen = set(found["details"]["test"].get("unseen", ()))
+    if unseen and unseen >= {label for row in rows for label in task.counted(row)}:
         notes.append(
-            _("Labels that the model does not know, whose rows count as errors: {labels}.").format(
-                labels=", ".join(unseen)
+            _(
+                "The model knows none of the labels in this file, so no figure can be good: name another column with "
+                "--label, or give the labels the names that were learnt."
             )
         )
     notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
