@@ -17,6 +17,7 @@ from afina.errors import InputError
 from afina.models.load import load_tokenizer
 from afina.tasks._template import PLAIN, end_sign, render
 from afina.tasks.chat import Chat
+from afina.verbs._located import located
 
 SAID = [
     {"role": "system", "content": "Sé breve."},
@@ -286,6 +287,26 @@ def test_a_row_without_a_reply_is_left_out(row: dict[str, Any]) -> None:
 def test_what_is_no_conversation_is_said(cell: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         messages(cell)
+
+
+def test_a_row_that_the_template_refuses_is_told_by_file_and_number(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = (
+        "{% if messages[0]['content'] == 'dos' %}{{ raise_exception('no') }}{% endif %}x"
+    )
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, prompts in zip(files, (["uno", "tres"], ["cuatro", "dos"]), strict=True):
+        lines = (json.dumps({"prompt": prompt, "completion": "sí"}) for prompt in prompts)
+        file.write_text("\n".join(lines), encoding="utf-8")
+    row = {"messages": [{"role": "user", "content": "dos"}, {"role": "assistant", "content": "sí"}]}
+    task = Chat(prompt="prompt", completion="completion")
+    with (
+        pytest.raises(InputError, match=r"b\.jsonl, row 2: The model's chat template refuses"),
+        located(task, str(files[0]), None, str(files[1]), offline=True),
+    ):
+        task.encode([row], tokenizer, 64)
 
 
 def test_a_role_order_that_the_template_refuses_is_said(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,9 +2,12 @@
 
 AfinaError            anything below; exit code 1
 ├── InputError        the data, a setting or a folder is wrong: what, where, what to do; exit code 2
+│   ├── RowError      a row cannot be encoded
 │   └── Unfinished    something outside has failed in the middle of long work, which can be gone on with
 └── Interrupted       stopped by the person (Ctrl-C) or the system (SIGTERM); the run can be resumed; exit code 130
 """
+
+from typing import Any
 
 
 class AfinaError(Exception):
@@ -17,6 +20,15 @@ class InputError(AfinaError):
     """The person's data or a setting is wrong; the message says what, where and what to do about it."""
 
     exit_code = 2
+
+
+class RowError(InputError):
+    """A row that was read well cannot be encoded, for the `reason`; who knows the files can say where `row` stands."""
+
+    def __init__(self, message: str, row: dict[str, Any], reason: str) -> None:
+        super().__init__(message)
+        self.row = row
+        self.reason = reason
 
 
 class Unfinished(InputError):

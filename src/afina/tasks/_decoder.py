@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from afina.core import Batch, Row
-from afina.errors import InputError
+from afina.errors import InputError, RowError
 from afina.messages import N_, _
 from afina.names import DECODER
 from afina.settings import setting
@@ -70,11 +70,9 @@ class Decoder(Written):
                 if asked or self.asks(number, rows):  # what is written must fit behind it
                     prompt = self.prompt_ids(row, tokenizer, max_length - room)[room - max_length :]
             except InputError as error:
-                raise InputError(
-                    _("The row that begins with “{begins}”: {error}").format(
-                        begins=self.begins(row), error=error
-                    )
-                ) from None
+                sentence = _("The row that begins with “{begins}”: {error}")
+                told = sentence.format(begins=self.begins(row), error=error)
+                raise RowError(told, row, str(error)) from None
             encoded.append(
                 {"windows": self._windows(ids, learnt, max_length), "prompt": prompt, "room": room}
             )

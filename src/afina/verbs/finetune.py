@@ -27,6 +27,7 @@ from afina.verbs._describe import (
     trained_weights,
 )
 from afina.verbs._job import as_recorded, job, write
+from afina.verbs._located import located
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
 from afina.verbs._resolve import budget, resolved
@@ -188,8 +189,11 @@ def _train(
     task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
     verb, tokenizer = resolved(chosen, source, prepared)
-    encoded = [task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)]
-    tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
+    with located(task, data, verb.validation, verb.test, offline=chosen.common.offline):
+        encoded = [
+            task.encode(rows, tokenizer, verb.max_length) for rows in (splits.train, splits.validation)
+        ]
+        tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
     every = [*splits.train, *splits.validation, *splits.test]
     length = lengths(task, every, tokenizer, verb.max_length, [*encoded[0], *encoded[1], *tested])
     about_data = summary(prepared, length)
