@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from afina.core import Table
+from afina.data.conll import words
+from afina.data.plain_text import documents
 from afina.data.read import read
 from afina.errors import InputError
+from afina.tasks.token_labels import TokenLabels
 
 
 def rows(folder: Path, text: str, name: str = "data.conll") -> list[dict]:
@@ -73,6 +77,21 @@ def test_a_table_with_tags_of_other_words_stays_a_table(tmp_path: Path) -> None:
 
 def test_blanks_within_a_word_stay_where_tabs_part(tmp_path: Path) -> None:
     assert rows(tmp_path, "20 000\tB-N\n\u00a0\tO\nkm\tO\n")[0]["1"] == ["20 000", "\u00a0", "km"]
+
+
+def test_a_column_that_counts_is_not_that_of_the_words(tmp_path: Path) -> None:
+    for first in (0, 1):
+        text = "".join(f"{first}\t{name}\tB-PER\n{first + 1}\tvive\tO\n\n" for name in ("Ana", "Luis"))
+        (tmp_path / "data.tsv").write_text(text)
+        table = read(tmp_path / "data.tsv")
+        assert words(table, table.columns) == "2"
+        assert TokenLabels().choose_columns(table).text == "2"
+        assert TokenLabels().choose_inputs(table).text == "2"
+    (tmp_path / "data.conll").write_text(text)
+    assert [*documents(tmp_path / "data.conll")] == [["Ana vive"], ["Luis vive"]]
+    table = Table([{"1": ["0", "1"], "2": ["O", "O"]}, {"1": ["7"], "2": ["O"]}], ("1", "2"), "numbers")
+    assert words(table, table.columns) == "1"
+    assert words(Table([{"0": 7}, {"0": None}], ("0",), "numbers"), ("0",)) == "0"
 
 
 def line(*cells: str, misc: str = "_") -> str:

@@ -98,7 +98,7 @@ def why(column: str, role: Role) -> str:
     if any(_by_name([column], like) is not None for like in (role, *ALIKE.get(role, ()))):
         return _("by its name")
     if column.isdigit():  # CoNLL's columns have numbers, not names
-        return _("the first column") if role == "text" else _("the last column")
+        return _("the first column of words") if role == "text" else _("the last column")
     name = plain(column)
     numbered = re.fullmatch(r".*([12]|_[ab])", name)
     if role == "text_pair" and (numbered or any(name.replace("_", "") in pair for pair in PAIRS)):

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from afina.core import Row, Table
 from afina.data import records
@@ -52,6 +53,11 @@ def parse(text: str, source: str, notes: list[str]) -> Table:
     sentences = list(_plain(lines, first, source))
     found = records.table([_columns(words) for _line, words in sentences], source, notes)
     return replace(found, lines=tuple(line for line, _words in sentences))
+
+
+def words(table: Table, columns: Sequence[str]) -> str | None:
+    """Return the first of `columns` that does more than count the words of each row from 0 or 1."""
+    return next((column for column in columns if not _counts(table, column)), None)
 
 
 def _lines(text: str) -> list[str]:
@@ -119,6 +125,15 @@ def _is_comment(cells: list[str], width: int, tags: set[str]) -> bool:
         return False
     # A last column that is no tag may hold anything (a lemma): there only `name = value` is surely no word.
     return _all_tags(tags) or any("=" in cell for cell in cells)
+
+
+def _counts(table: Table, column: str) -> bool:
+    cells = [row[column] for row in table.rows]
+    return any(all(isinstance(found, list) and _numbers(found, start) for found in cells) for start in (0, 1))
+
+
+def _numbers(cells: Sequence[Any], start: int) -> bool:
+    return [str(cell) for cell in cells] == [str(n) for n in range(start, start + len(cells))]
 
 
 def _columns(sentence: list[list[str]]) -> Row:

@@ -187,6 +187,7 @@ def _parquet_texts(file: Path) -> Iterator[str]:
 
 def _table_texts(file: Path) -> Iterator[str]:
     """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
+    from afina.data import conll
     from afina.data.columns import guess, named_like
     from afina.data.read import read
     from afina.data.value import text_of
@@ -197,7 +198,7 @@ def _table_texts(file: Path) -> Iterator[str]:
         context = named_like(table, "context") if named_like(table, "question") else None
         words = None if context or named_like(table, "text") else named_like(table, "tokens")
     elif table.rows and all(isinstance(value, list) for value in table.rows[0].values()):
-        words = table.columns[0]
+        words = conll.words(table, table.columns)
     column = context or words or guess(table, "text")
     before = None
     for row in table.rows:

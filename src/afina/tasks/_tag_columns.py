@@ -18,10 +18,11 @@ ENTITIES = ("entities", "entidades", "spans")  # columns that by their name hold
 
 def tokens_of(table: Table, named: str | None) -> str | None:
     """Return the column of tokens, the one `named` if any; None where it holds no lists of texts."""
+    from afina.data import conll
     from afina.data.columns import named_like
 
     found = named_like(table, "tokens", named, lambda column: _are_tokens(table, column))
-    found = found or next(iter(numbered(table)), None)
+    found = found or conll.words(table, numbered(table))
     return found if found is not None and _are_tokens(table, found) else None
 
 
