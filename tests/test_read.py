@@ -221,6 +221,19 @@ def test_text_files(tmp_path):
     assert cells(table) == [["Hola, qué tal"], ["bien; tú\u0085y yo"]]
     assert read(write(tmp_path / "u.txt", csv_text(delimiter="\t"))).columns == COLUMNS
     assert read(write(tmp_path / "data", csv_text())).columns == COLUMNS
+    assert read(
+        write(tmp_path / "s.txt", 'Quality\t#1 ID\t#1 String\n1\t70\tHe "said\n0\t71\tno\n')
+    ).columns == (
+        "Quality",
+        "#1 ID",
+        "#1 String",
+    )
+    assert cells(read(write(tmp_path / "p.txt", "Go.\tVe.\tCC-BY, 1\n\nRun!\t¡Corre!\tCC-BY, 2\n"))) == [
+        ["Go.", "Ve.", "CC-BY, 1"],
+        ["Run!", "¡Corre!", "CC-BY, 2"],
+    ]
+    for prose in ("\tÉrase una vez\n\tun rey\n", "uno\tdos\ntres\n", "uno\tdos\n"):
+        assert read(write(tmp_path / "r.txt", prose)).columns == ("text",)
     assert len(read(write(tmp_path / "v.txt", "Time, he said\nflies, so\nthey say, on\n")).rows) == 3
     assert "not clear what" in refusal(write(tmp_path / "data.xyz", "hola\nadiós\n"))
 

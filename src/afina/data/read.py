@@ -4,7 +4,7 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -140,14 +140,23 @@ def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
     delimiter = delimited.find_delimiter(text)
     header = text.lstrip("\n\r").split("\n", 1)[0].split(delimiter)
     # A line of text may hold a comma and such a word; a header holds usual names only.
-    if delimiter and (not plain or all(map(is_known, header))):
+    if delimiter and (not plain or all(map(is_known, header)) or _are_tabbed(_lines(text))):
         return delimited.parse(text, source, notes)
     if plain:
-        # Not splitlines, which also cuts at signs within a line (U+2028, form feed, 0x85).
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        return records.table([{"text": line} for line in lines if line.strip()], source, notes)
+        return records.table([{"text": line} for line in _lines(text)], source, notes)
     sentence = _("It is not clear what {source} holds. Give it the ending of its form: {endings}.")
     raise InputError(sentence.format(source=source, endings=", ".join(TABLES)))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank; not by splitlines, which also cuts within a line (U+2028, form feed, 0x85)."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()]
+
+
+def _are_tabbed(lines: Sequence[str]) -> bool:
+    """Return whether all lines, two at least, have as many tabs, which do not stand within prose."""
+    return len(lines) > 1 and "\t" in lines[0].strip() and len({line.count("\t") for line in lines}) == 1
 
 
 def _parquet(data: bytes, source: str) -> Table:
