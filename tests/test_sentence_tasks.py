@@ -255,6 +255,15 @@ def test_a_pair_gets_a_label_or_a_score_by_its_column() -> None:
 
 def test_predict_for_pairs(place: Path, afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(row["text"], row["text_pair"]) for row in rows_of("sentence_pair")[:4]]
+def test_a_dash_for_a_gold_label_is_none() -> None:
+    row = {"sentence1": "a b", "sentence2": "c d"}
+    task = SentencePair(text="sentence1", text_pair="sentence2", label="gold_label")
+    assert task.clean(row | {"gold_label": "-"}) is None
+    assert task.clean(row | {"gold_label": "neutral"}) is not None
+    signs = task.replace(label="label").clean(row | {"label": "-"})
+    assert signs is not None and signs["label"] == "-"
+
+
     bundle = afina.Run(place / "runs" / "sentence_pair").bundle
     expected = [answer["prediction"] for answer in bundle.predict(pairs)]
     rows = [{"text": a, "text_pair": b} for a, b in pairs]

@@ -13,6 +13,8 @@ from afina.tasks._one_label import OneLabel
 from afina.tasks._sentence import Sentence
 
 MOST_LABELS = 10  # a column of more different numbers holds numbers, not labels
+# SNLI and MNLI write a dash in this column where those who labelled a pair did not agree.
+AGREED, UNDECIDED = "gold_label", "-"
 
 
 class SentencePair(Sentence):
@@ -77,6 +79,10 @@ class SentencePair(Sentence):
             sentence = _("--bounds is for numbers, but the values of column '{column}' are learnt as labels.")
             raise InputError(sentence.format(column=task.label))
         return task
+
+    def clean(self, row: Row) -> Row | None:
+        undecided = self.label == AGREED and row.get(AGREED) == UNDECIDED
+        return None if undecided else super().clean(row)
 
     def warn(self, splits: Splits) -> list[str]:
         if self.target == "score":
