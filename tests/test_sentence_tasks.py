@@ -128,6 +128,8 @@ def test_labels_come_as_lists_texts_or_columns() -> None:
     assert labels(flags, {"text": "x", "a": "1", "b": 0, "c": True}) == ["a", "c"]
     assert labels(flags, {"text": "x", "a": "0", "b": 0, "c": False}) == []
     assert labels(flags, {"text": "x", "a": "1", "b": "", "c": 1}) is None
+    for yes, no in (("1.0", "0.0"), (1.0, 0.0), ("True", "False"), ("VERDADERO", "FALSO"), ("Yes", "No"), ("Sí", "no"), ("si", "NO")):  # fmt: skip
+        assert labels(flags, {"text": "x", "a": yes, "b": no, "c": no}) == ["a"]
 
 
 def test_a_drawn_split_keeps_every_label_in_training() -> None:
@@ -253,8 +255,6 @@ def test_a_pair_gets_a_label_or_a_score_by_its_column() -> None:
         target(["0", "1"] * 20, bounds="0,1")
 
 
-def test_predict_for_pairs(place: Path, afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = [(row["text"], row["text_pair"]) for row in rows_of("sentence_pair")[:4]]
 def test_a_dash_for_a_gold_label_is_none() -> None:
     row = {"sentence1": "a b", "sentence2": "c d"}
     task = SentencePair(text="sentence1", text_pair="sentence2", label="gold_label")
@@ -264,6 +264,8 @@ def test_a_dash_for_a_gold_label_is_none() -> None:
     assert signs is not None and signs["label"] == "-"
 
 
+def test_predict_for_pairs(place: Path, afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(row["text"], row["text_pair"]) for row in rows_of("sentence_pair")[:4]]
     bundle = afina.Run(place / "runs" / "sentence_pair").bundle
     expected = [answer["prediction"] for answer in bundle.predict(pairs)]
     rows = [{"text": a, "text_pair": b} for a, b in pairs]

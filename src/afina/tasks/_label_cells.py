@@ -13,8 +13,9 @@ from afina.data.value import label_text
 from afina.errors import InputError
 from afina.messages import _
 
-FLAGS: dict[float | str, bool] = {0: False, 1: True, "false": False, "true": True}
-FLAGS |= {"0": False, "1": True, "0.0": False, "1.0": True}  # with decimals where a cell was blank once
+# Whether a column's label is given: as numbers, with decimals where a cell was blank once, or in words.
+FLAGS = dict.fromkeys(("0", "0.0", "false", "falso", "no"), False)
+FLAGS |= dict.fromkeys(("1", "1.0", "true", "verdadero", "yes", "sí", "si"), True)
 
 
 def read(cell: Any) -> list[str] | None:
@@ -73,12 +74,11 @@ def _of_flags(cells: Mapping[str, Any]) -> list[str] | None:
     """Return the columns that hold 1, None where one is blank."""
     found = []
     for column, cell in cells.items():
-        plain = cell.strip().lower() if isinstance(cell, str) else cell
-        if plain is None or plain == "" or plain != plain:
+        if (given := label_text(cell)) is None:
             return None
-        if not isinstance(plain, str | int | float) or plain not in FLAGS:
+        if given.lower() not in FLAGS:
             sentence = _("Column '{column}' holds {value!r}, but a column of one label holds 0 or 1.")
             raise InputError(sentence.format(column=column, value=cell))
-        if FLAGS[plain]:
+        if FLAGS[given.lower()]:
             found.append(column)
     return sorted(found)
