@@ -18,6 +18,7 @@ from afina.models.load import load_tokenizer
 from afina.tasks._template import PLAIN, end_sign, render
 from afina.tasks.chat import Chat
 from afina.verbs._located import located
+from afina.verbs._prepare import clean
 
 SAID = [
     {"role": "system", "content": "Sé breve."},
@@ -260,6 +261,15 @@ def test_a_conversation_in_which_the_assistant_says_nothing_is_told_from_none() 
     cleaned = [row for row in map(task.clean, rows) if row]
     assert [note.rstrip(".").split()[-1] for note in task.remarks(rows, cleaned)] == ["1"]
     assert task.remarks(rows[::2], cleaned) == []
+
+
+def test_rows_left_out_are_counted_once() -> None:
+    rows: list[dict[str, Any]] = [{"messages": SAID}, {"messages": SAID[:2]}, {"messages": SAID[:2]}]
+    rows += [{"messages": None}]
+    for held, said in ((rows, [1, 2]), (rows[:3], [2]), (rows[:1], [])):
+        notes: list[str] = []
+        clean(Chat(messages="messages"), held, Table(held, ("messages",), "rows"), notes)
+        assert [int(note.rstrip(".").split()[-1]) for note in notes] == said
 
 
 @pytest.mark.parametrize(

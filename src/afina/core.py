@@ -231,6 +231,10 @@ class Task(Settings, ABC):
         """Return a copy that knows what only the data can tell, such as the label names."""
         return self
 
+    def lacks(self, row: Row) -> bool:
+        """Return whether a row that `clean` leaves out lacks what a column should hold; of others `remarks` tells."""
+        return True
+
     def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
         """Return what the person should know of how a file's rows were read, before and after `clean`."""
         return []

@@ -82,14 +82,17 @@ class Chat(Decoder):
         asked = any(message["role"] not in ("assistant", "system") for message in said)
         return {"messages": said} if asked else None
 
-    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+    def lacks(self, row: Row) -> bool:
         from afina.data.chat import messages
 
-        column = self.messages or "messages"
-        silent = 0 if self.prompt else sum(bool(messages(row.get(column))) for row in raw) - len(cleaned)
+        return bool(self.prompt) or not messages(row.get(self.messages or "messages"))
+
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        silent = 0 if self.prompt else sum(not self.lacks(row) for row in raw) - len(cleaned)
         if not silent:
             return []
-        return [_("Conversations in which nobody asks, or the assistant says nothing: {n}.").format(n=silent)]
+        sentence = _("Conversations in which nobody asks, or the assistant says nothing, left out: {n}.")
+        return [sentence.format(n=silent)]
 
     def check(self, splits: Splits) -> None:
         if not splits.train:

@@ -239,7 +239,7 @@ def clean(
     from afina.data.columns import listed
     from afina.data.value import label_text
 
-    kept = []
+    kept, lacking = [], 0
     for row in rows:
         try:
             cleaned = task.clean(row)
@@ -250,11 +250,11 @@ def clean(
             raise InputError(sentence.format(source=table.source, number=number, error=error)) from None
         if cleaned is not None:
             kept.append(cleaned | group)
-    if len(kept) < len(rows):
+        else:
+            lacking += task.lacks(row)
+    if lacking:
         columns = listed(needed(task), _("or"))
-        notes.append(
-            _("Rows without {columns}, left out: {n}.").format(n=len(rows) - len(kept), columns=columns)
-        )
+        notes.append(_("Rows without {columns}, left out: {n}.").format(n=lacking, columns=columns))
     notes += task.remarks(rows, kept)
     return kept
 
