@@ -271,6 +271,9 @@ def test_folder_with_parts_and_without_use(tmp_path):
     assert "holds no data" in refusal(tmp_path / "b")
     write(tmp_path / "b" / "x.csv", csv_text())
     assert "x.csv" in refusal(tmp_path / "b")
+    write(tmp_path / "b" / "x.txt", "Ana vive en Lugo.")
+    write(tmp_path / "b" / "x.ann", "T1\tPER 0 3\tAna")
+    assert "BRAT's standoff files (.ann)" in refusal(tmp_path / "b")
 
 
 def test_saved_data_set_with_label_names(tmp_path):

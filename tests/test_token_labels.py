@@ -121,13 +121,14 @@ def test_bad_rows_are_named(row: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "knobs", "said"),
     [
-        ([{"text": "hola", "label": "bien"}], {}, "'label' holds no lists.*CoNLL"),
+        ([{"text": "hola", "label": "bien"}], {}, "and none of them holds lists.*CoNLL.*blank line"),
+        ([{"tokens": ["hola"], "tags": "O"}], {}, "'tags' holds no lists.*CoNLL"),
         ([{"text": "hola", "entities": [{"id": 1, "from": 0}]}], {}, "'entities' holds lists of {'id': 1, 'from': 0}"),
         ([{"tokens": [{"text": "a"}], "tags": ["O"]}], {}, "'tokens' holds lists of {'text': 'a'}"),
         ([{"tokens": ["Ana"], "text": "Ana", "entities": [SPAN]}], {"tags": "words"}, "'entities' of data.jsonl holds entities"),
         ([{"text": "Ana", "entities": [SPAN]}], {"kind": "words", "label": "entities"}, "words one by one"),
         ([{"text": "Ana", "entities": []}], {"kind": "words"}, "words one by one"),
-        ([{"text": "hola"}], {}, "has the columns text. This task needs CoNLL"),
+        ([{"text": "hola"}], {}, "has the columns text, and none of them holds lists. This task needs CoNLL"),
         ([ANA], {"label": "tag"}, "no column 'tag'. Did you mean 'tags'"),
         ([ANA], {"label": "tokens"}, "cannot be both text and label"),
         ([{"1": ["a"], "2": ["O"]}], {"label": 3}, "no column '3'. There are: 1, 2"),

@@ -52,6 +52,12 @@ def _part(path: Path, folder: Path) -> str:
 
 
 def _unusable(folder: Path, source: str, tables: tuple[str, ...]) -> str:
+    if any(folder.glob("*.ann")):
+        sentence = _(
+            "{source} holds BRAT's standoff files (.ann), which are not read. Give one file of JSON Lines with `text` and "
+            "`entities` (start, end, label)."
+        )
+        return sentence.format(source=source)
     found = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(tables))
     if found:
         sentence = _("{source} is a folder that holds tables. Name one of them: {names}.")

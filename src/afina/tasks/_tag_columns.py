@@ -105,19 +105,22 @@ def numbered(table: Table) -> list[str]:
 def unfit(table: Table, column: str | None) -> str:
     """Say that a table has no form that can be learnt, and what the `column` holds that is not as it should be."""
     found = _("{source} has the columns {names}").format(source=table.source, names=", ".join(table.columns))
-    if column is not None and (first := filled(table, column)):
+    needed = _(
+        "This task needs CoNLL (.conll) or CoNLL-U (.conllu), or JSON Lines with `tokens` and `tags`, or with `text` and "
+        "`entities` (start, end, label); name other columns with --text and --label."
+    )
+    if not any(has_lists(table, name) for name in table.columns):
+        found += ", " + _("and none of them holds lists")
+        needed += " " + _(
+            "If each row is a word, write CoNLL: word, tab and tag a line, a blank line after each sentence, no column "
+            "names."
+        )
+    elif column is not None and (first := filled(table, column)):
         shown = repr(first[0])[:SHOWN]
         found += ", " + _("and '{label}' holds lists of {value}").format(label=column, value=shown)
     elif column is not None:
         found += ", " + _("and '{label}' holds no lists").format(label=column)
-    return (
-        found
-        + ". "
-        + _(
-            "This task needs CoNLL (.conll) or CoNLL-U (.conllu), or JSON Lines with `tokens` and `tags`, or with `text` and "
-            "`entities` (start, end, label); name other columns with --text and --label."
-        )
-    )
+    return f"{found}. {needed}"
 
 
 def _are_tokens(table: Table, column: str) -> bool:
