@@ -232,7 +232,13 @@ def test_text_files(tmp_path):
         ["Go.", "Ve.", "CC-BY, 1"],
         ["Run!", "¡Corre!", "CC-BY, 2"],
     ]
-    for prose in ("\tÉrase una vez\n\tun rey\n", "uno\tdos\ntres\n", "uno\tdos\n"):
+    assert read(write(tmp_path / "q.txt", "sentence\tmark\nuno\tA\ndos\tB\n")).columns == ("sentence", "mark")
+    for prose in (
+        "\tÉrase una vez\n\tun rey\n",
+        "uno\tdos\ntres\n",
+        "uno\tdos\n",
+        "uno\tdos\ntres\tcuatro\n",
+    ):
         assert read(write(tmp_path / "r.txt", prose)).columns == ("text",)
     assert len(read(write(tmp_path / "v.txt", "Time, he said\nflies, so\nthey say, on\n")).rows) == 3
     assert "not clear what" in refusal(write(tmp_path / "data.xyz", "hola\nadiós\n"))

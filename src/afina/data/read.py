@@ -155,8 +155,10 @@ def _lines(text: str) -> list[str]:
 
 
 def _are_tabbed(lines: Sequence[str]) -> bool:
-    """Return whether all lines, two at least, have as many tabs, which do not stand within prose."""
-    return len(lines) > 1 and "\t" in lines[0].strip() and len({line.count("\t") for line in lines}) == 1
+    """Whether all lines, two at least, have as many tabs. One a line may part two texts for a model that reads pairs."""
+    first = lines[0].strip() if len(lines) > 1 else ""  # lines of prose may be indented
+    parted = first.count("\t") > 1 or ("\t" in first and any(map(is_known, first.split("\t"))))
+    return parted and len({line.count("\t") for line in lines}) == 1
 
 
 def _parquet(data: bytes, source: str) -> Table:
