@@ -177,6 +177,28 @@ def test_an_answer_with_accents_encoded_in_another_way_is_proposed_as_it_stands(
     assert f"At 8 stands '{stands}', which differs" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("answer", "context", "start", "said"),
+    [
+        ("Ana", "Por la mañana vino.", 3, "nowhere"),  # a part of a word
+        ("hablo", "Ella habló ayer.", 3, "nowhere"),  # another word
+        (
+            "CAFÉ",
+            unicodedata.normalize("NFD", "un café"),
+            0,
+            unicodedata.normalize("NFD", "At 3 stands 'café'"),
+        ),
+        ("ANA", "Ana y luego Ana.", 9, "At 12 stands 'Ana'"),
+    ],
+)
+def test_only_the_same_words_are_proposed_the_nearest_ones(
+    answer: str, context: str, start: int, said: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        read_answers(answer, start, context)
+    assert said in str(raised.value)
+
+
 BROKEN = {
     "context": (["article 2", "'B'", "paragraph 1", "'context'", "missing"], lambda data: data[1]["paragraphs"][0].pop("context")),
     "qas": (["paragraph 1 of article 1", "'qas'"], lambda data: data[0]["paragraphs"][0].pop("qas")),

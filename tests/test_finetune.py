@@ -249,6 +249,9 @@ def test_evaluate_counts_unknown_labels_as_errors(afina_: Command) -> None:
     )
     assert worse["n"] == 42
     assert worse["value"] * 42 == pytest.approx(right["value"] * 40)
+    assert "knows none of the labels" not in afina_("evaluate", "runs/toy", "more.csv").err
+    toy.table(Path("other.csv"), [("texto nuevo", "regular"), ("otro más", "raro")])
+    assert "knows none of the labels" in afina_("evaluate", "runs/toy", "other.csv").err
 
 
 def test_evaluate_without_the_training_data_leaves_the_baselines_out(afina_: Command) -> None:

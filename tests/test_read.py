@@ -233,6 +233,9 @@ def test_text_files(tmp_path):
         ["Run!", "¡Corre!", "CC-BY, 2"],
     ]
     assert read(write(tmp_path / "q.txt", "sentence\tmark\nuno\tA\ndos\tB\n")).columns == ("sentence", "mark")
+    named = read(write(tmp_path / "w.txt", "Hello\tHola\tx1\nBye\tAdiós\tx2\n"))
+    assert "names of its columns: Hello, Hola, x1" in " ".join(named.notes)  # short cells could be names
+    assert read(write(tmp_path / "c.txt", "text, label\ta\tb\nuno, dos\tc\td\n")).columns == ("text",)
     for prose in (
         "\tÉrase una vez\n\tun rey\n",
         "uno\tdos\ntres\n",
@@ -280,6 +283,10 @@ def test_folder_with_parts_and_without_use(tmp_path):
     write(tmp_path / "b" / "x.txt", "Ana vive en Lugo.")
     write(tmp_path / "b" / "x.ann", "T1\tPER 0 3\tAna")
     assert "BRAT's standoff files (.ann)" in refusal(tmp_path / "b")
+    (tmp_path / "nested" / "news").mkdir(parents=True)
+    write(tmp_path / "nested" / "news" / "x.txt", "Ana")
+    write(tmp_path / "nested" / "news" / "x.ann", "T1\tPER 0 3\tAna")
+    assert "BRAT's standoff files (.ann)" in refusal(tmp_path / "nested")
 
 
 def test_saved_data_set_with_label_names(tmp_path):

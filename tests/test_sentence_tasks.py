@@ -18,6 +18,7 @@ from afina.names import find
 from afina.tasks.multi_label import MultiLabel
 from afina.tasks.regression import Regression
 from afina.tasks.sentence_pair import SentencePair
+from afina.verbs._prepare import clean
 
 Command = Callable[..., toy.Said]
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
@@ -260,6 +261,13 @@ def test_a_dash_for_a_gold_label_is_none() -> None:
     task = SentencePair(text="sentence1", text_pair="sentence2", label="gold_label")
     assert task.clean(row | {"gold_label": "-"}) is None
     assert task.clean(row | {"gold_label": "neutral"}) is not None
+    raw = [row | {"gold_label": label} for label in ("-", "neutral", "-", "")]
+    notes: list[str] = []
+    assert len(clean(task, raw, Table(raw, tuple(raw[0]), "snli.jsonl"), notes)) == 1
+    assert notes == [
+        "Rows without sentence1, sentence2 or gold_label, left out: 1.",
+        "Pairs on whose label nobody agreed (-), left out: 2.",
+    ]
     signs = task.replace(label="label").clean(row | {"label": "-"})
     assert signs is not None and signs["label"] == "-"
 

@@ -20,7 +20,7 @@ def read(folder: Path, source: str, tables: tuple[str, ...]) -> Table:
     parts = sorted(path for path in folder.glob("*/*/*.txt") if path.is_file())
     if not files and parts and all(_part(path, folder) in PARTS for path in parts):
         files = parts
-    if not files:
+    if not files or any(path.with_suffix(".ann").is_file() for path in files):
         raise InputError(_unusable(folder, source, tables))
     rows: list[Row] = []
     other = []
@@ -52,7 +52,7 @@ def _part(path: Path, folder: Path) -> str:
 
 
 def _unusable(folder: Path, source: str, tables: tuple[str, ...]) -> str:
-    if any(folder.glob("*.ann")):
+    if any(folder.rglob("*.ann")):
         sentence = _(
             "{source} holds BRAT's standoff files (.ann), which are not read. Give one file of JSON Lines with `text` and "
             "`entities` (start, end, label)."

@@ -6,6 +6,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -140,8 +141,16 @@ def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
     delimiter = delimited.find_delimiter(text)
     header = text.lstrip("\n\r").split("\n", 1)[0].split(delimiter)
     # A line of text may hold a comma and such a word; a header holds usual names only.
-    if delimiter and (not plain or all(map(is_known, header)) or _are_tabbed(_lines(text))):
+    if delimiter and (not plain or all(map(is_known, header))):
         return delimited.parse(text, source, notes)
+    if delimiter == "\t" and _are_tabbed(_lines(text)):
+        table = delimited.parse(text, source, notes)
+        if any(map(is_known, header)) or "column_1" in table.columns:
+            return table
+        sentence = _("The first line of {source} is taken as the names of its columns: {names}.")
+        return replace(
+            table, notes=(*table.notes, sentence.format(source=source, names=", ".join(table.columns)))
+        )
     if plain:
         return records.table([{"text": line} for line in _lines(text)], source, notes)
     sentence = _("It is not clear what {source} holds. Give it the ending of its form: {endings}.")

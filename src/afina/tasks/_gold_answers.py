@@ -90,25 +90,31 @@ def _checked(answer: Any, context: str) -> Answer:
             nearest = sorted(found, key=lambda place: abs(place - start))[:3]
             proposal = _("It stands at {places}.").format(places=_listed(sorted(nearest)))
         else:
-            proposal = next(iter(_spelt_otherwise(text, context)), _("It stands nowhere in it."))
+            proposal = next(iter(_spelt_otherwise(text, context, start)), _("It stands nowhere in it."))
         raise InputError(f"{sentence} {proposal}")
     return {"text": text, "answer_start": start}
 
 
-def _spelt_otherwise(text: str, context: str) -> list[str]:
-    """Say where the answer stands with other capitals, blanks or composed letters, which look alike on a screen."""
-    wanted = "".join(letter for letter, _place in _folded(text)).strip()
-    letters = _folded(context)
-    start = "".join(letter for letter, _place in letters).find(wanted)
-    if start < 0 or not wanted:
-        return []
-    first, last = letters[start][1], letters[start + len(wanted) - 1][1]
-    marks = next((i for i, each in enumerate(context[last + 1 :]) if not unicodedata.combining(each)), 0)
-    return [
-        _(
-            "At {place} stands '{other}', which differs in capitals, blanks or how accents are encoded."
-        ).format(place=first, other=context[first : last + 1 + marks])
-    ]
+def _spelt_otherwise(text: str, context: str, start: int = 0) -> list[str]:
+    """Say where, nearest to `start`, the same words stand with other capitals, blanks or encoding of accents."""
+    wanted, letters = _plain(text), _folded(context)
+    folded, asked = ("".join(letter for letter, _place in each) for each in (letters, _folded(text.strip())))
+    found = []
+    place = folded.find(asked)
+    while asked and place >= 0:
+        first, end = letters[place][1], letters[place + len(asked) - 1][1] + 1
+        while end < len(context) and unicodedata.combining(context[end]):
+            end += 1
+        inside = context[first - 1 : first].isalnum() or context[end : end + 1].isalnum()
+        if not inside and _plain(context[first:end]) == wanted:
+            found.append((abs(first - start), first, context[first:end]))
+        place = folded.find(asked, place + 1)
+    sentence = _("At {place} stands '{other}', which differs in capitals, blanks or how accents are encoded.")
+    return [sentence.format(place=first, other=other) for _far, first, other in sorted(found)[:1]]
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
 def _folded(text: str) -> list[tuple[str, int]]:
@@ -116,7 +122,7 @@ def _folded(text: str) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     for place, sign in enumerate(text):
         if not sign.isspace():
-            found += [(letter, place) for letter in unicodedata.normalize("NFKD", sign.casefold())]
+            found += [(letter, place) for letter in unicodedata.normalize("NFD", sign.casefold())]
         elif not found or found[-1][0] != " ":
             found.append((" ", place))
     return found

@@ -1,4 +1,4 @@
-"""How a set of labels is written in a cell: as a list, as `a;b`, or as columns of 0 and 1."""
+"""How a set of labels is written in a cell: as a list, as `a;b`, or as columns of 0 and 1, yes and no."""
 
 from __future__ import annotations
 
@@ -71,13 +71,16 @@ def _listed(cell: str) -> Any:
 
 
 def _of_flags(cells: Mapping[str, Any]) -> list[str] | None:
-    """Return the columns that hold 1, None where one is blank."""
+    """Return the columns that hold 1 or yes, None where one is blank."""
     found = []
     for column, cell in cells.items():
-        if (given := label_text(cell)) is None:
+        given = str(cell) if isinstance(cell, list | tuple | dict) else label_text(cell)
+        if given is None:
             return None
         if given.lower() not in FLAGS:
-            sentence = _("Column '{column}' holds {value!r}, but a column of one label holds 0 or 1.")
+            sentence = _(
+                "Column '{column}' holds {value!r}, but a column of one label holds 0 or 1, yes or no."
+            )
             raise InputError(sentence.format(column=column, value=cell))
         if FLAGS[given.lower()]:
             found.append(column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from afina.core import About, Row, Splits, Table
@@ -81,8 +82,16 @@ class SentencePair(Sentence):
         return task
 
     def clean(self, row: Row) -> Row | None:
-        undecided = self.label == AGREED and row.get(AGREED) == UNDECIDED
-        return None if undecided else super().clean(row)
+        return None if self._undecided(row) else super().clean(row)
+
+    def lacks(self, row: Row) -> bool:
+        return not self._undecided(row)
+
+    def remarks(self, raw: Sequence[Row], cleaned: Sequence[Row]) -> list[str]:
+        said = super().remarks(raw, cleaned)
+        if undecided := sum(map(self._undecided, raw)):
+            said.append(_("Pairs on whose label nobody agreed (-), left out: {n}.").format(n=undecided))
+        return said
 
     def warn(self, splits: Splits) -> list[str]:
         if self.target == "score":
@@ -125,3 +134,6 @@ class SentencePair(Sentence):
                 for step in (1, 2, 3)
             ]
         return rows
+
+    def _undecided(self, row: Row) -> bool:
+        return self.label == AGREED and row.get(AGREED) == UNDECIDED

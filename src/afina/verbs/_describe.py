@@ -195,7 +195,9 @@ def mask_in_words(task: Task, tokenizer: Any, encoded: Sequence[Row]) -> list[st
         lines = [_("Row {number}, what is learnt in ⟦ ⟧:").format(number=place)]
         for nth, tokens in enumerate(windows, 1):
             if nth > 1:
-                lines.append(_("Window {nth}, which begins with tokens of the one before:").format(nth=nth))
+                lines.append(
+                    _("Window {nth}, which may begin with tokens of the one before:").format(nth=nth)
+                )
             # Where a text is not written each piece stands for itself, a word or ## a part of one.
             pieces = _stretches(tokenizer, tokens) if task.writes else _pieces(tokenizer, tokens)
             marked = (f"⟦{piece}⟧" if known else piece for piece, known in pieces)
@@ -228,7 +230,10 @@ def _added(tokenizer: Any, before: list[int], ids: list[int]) -> str:
     first, both = (
         str(tokenizer.decode(each, clean_up_tokenization_spaces=False)) for each in (before, before + ids)
     )
-    return both.removeprefix(first) if both.startswith(first) else str(tokenizer.decode(ids))
+    behind = both.removeprefix(first) if both.startswith(first) else ""
+    return behind or str(
+        tokenizer.decode(ids)
+    )  # of a part of a character nothing is behind, but a sign for it
 
 
 def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:

@@ -1,7 +1,7 @@
 """In which file, and where in it, a row stands that could not be encoded."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from afina.core import Task
 from afina.errors import InputError, RowError
@@ -15,9 +15,14 @@ def located(task: Task, *files: str | None, offline: bool) -> Iterator[None]:
         yield
     except RowError as error:
         sentence = _("{source}, row {number}: {error}")
-        for source, number in _places(task, [file for file in files if file], error.row, offline=offline):
-            raise InputError(sentence.format(source=source, number=number, error=error.reason)) from None
-        raise
+        place = None
+        with suppress(
+            InputError
+        ):  # a file may have changed, or the Hub be gone: the row is told by its words then
+            place = next(_places(task, [file for file in files if file], error.row, offline=offline), None)
+        if place is None:
+            raise
+        raise InputError(sentence.format(source=place[0], number=place[1], error=error.reason)) from None
 
 
 def _places(

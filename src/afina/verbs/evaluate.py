@@ -108,14 +108,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows, bundle.tokenizer, bundle.max_length) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
-    unseen = set(found["details"]["test"].get("unseen", ()))
-    if unseen and unseen >= {label for row in rows for label in task.counted(row)}:
-        notes.append(
-            _(
-                "The model knows none of the labels in this file, so no figure can be good: name another column with "
-                "--label, or give the labels the names that were learnt."
-            )
-        )
+    notes += _all_unknown(task, rows, found["details"]["test"])
     notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
     notes += _seen(bundle.task, train or [], rows)
     if not train:
@@ -158,6 +151,19 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
     found = compare(task, {"test": rows}, answers, rivals)
     of = {"run": None, "model": model, "task": own.task, "method": "few_shot", "trained_weights": 0}
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
+
+
+def _all_unknown(task: Task, rows: Sequence[Row], details: dict[str, Any]) -> list[str]:
+    """Say so where every row has a label, and none that the model knows."""
+    known = {label for row in rows for label in task.counted(row)} - set(details.get("unseen", ()))
+    if known or not details.get("unseen") or not all(task.counted(row) for row in rows):
+        return []
+    return [
+        _(
+            "The model knows none of the labels in this file, so no figure can be good: name another column with "
+            "--label, or give the labels the names that were learnt."
+        )
+    ]
 
 
 def _seen(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
