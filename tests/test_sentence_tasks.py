@@ -265,7 +265,7 @@ def test_a_dash_for_a_gold_label_is_none() -> None:
     notes: list[str] = []
     assert len(clean(task, raw, Table(raw, tuple(raw[0]), "snli.jsonl"), notes)) == 1
     assert notes == [
-        "Rows without sentence1, sentence2 or gold_label, left out: 1.",
+        "Rows without text, second text or label, left out: 1.",
         "Pairs on whose label nobody agreed (-), left out: 2.",
     ]
     signs = task.replace(label="label").clean(row | {"label": "-"})

@@ -233,12 +233,6 @@ def _scores(result: dict[str, Any]) -> None:
     )
     for gap in result["details"]["differences"].get(part, []):
         print(difference(words, gap))
-    if unseen := (result["details"].get(part) or {}).get("unseen"):
-        print(
-            _("Labels that training never saw, so each counts as an error: {labels}.").format(
-                labels=", ".join(unseen)
-            )
-        )
 
 
 def difference(about: About, gap: dict[str, Any]) -> str:

@@ -108,7 +108,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows, bundle.tokenizer, bundle.max_length) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
-    notes += _all_unknown(task, rows, found["details"]["test"])
+    notes += _unknown(task, rows, found["details"]["test"])
     notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
     notes += _seen(bundle.task, train or [], rows)
     if not train:
@@ -153,17 +153,21 @@ def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, beg
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
 
 
-def _all_unknown(task: Task, rows: Sequence[Row], details: dict[str, Any]) -> list[str]:
-    """Say so where every row has a label, and none that the model knows."""
-    known = {label for row in rows for label in task.counted(row)} - set(details.get("unseen", ()))
-    if known or not details.get("unseen") or not all(task.counted(row) for row in rows):
+def _unknown(task: Task, rows: Sequence[Row], details: dict[str, Any]) -> list[str]:
+    """Say which labels the model does not know, and where that is every label of every row, what to do."""
+    unseen = details.get("unseen")
+    if not unseen:
         return []
-    return [
-        _(
-            "The model knows none of the labels in this file, so no figure can be good: name another column with "
-            "--label, or give the labels the names that were learnt."
+    sentence = _("Labels that the model does not know, whose rows count as errors: {labels}.")
+    said = [sentence.format(labels=", ".join(unseen))]
+    if all(task.counted(row) and {*task.counted(row)} <= {*unseen} for row in rows):
+        said.append(
+            _(
+                "The model knows none of the labels in this file, so no figure can be good: name another column with "
+                "--label, or give the labels the names that were learnt."
+            )
         )
-    ]
+    return said
 
 
 def _seen(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
