@@ -575,7 +575,9 @@ def test_losses_of_unlike_tokens_are_not_held_against_each_other(
         "rows": lines, "tests": said.pop("tests"), "recommendation": said,
     }  # fmt: skip
     (tmp_path / "scores.json").write_text(json.dumps(result), encoding="utf-8")
-    assert report.write(tmp_path).read_text(encoding="utf-8").count("unlike tokens") == 2
+    page = report.write(tmp_path).read_text(encoding="utf-8")
+    assert page.count("unlike tokens") == 2
+    assert "Lower is better." in page and "Further up" not in page and "Further down" in page  # a loss
     pictured = report._scatter([each | {"name": each["method"]} for each in lines[:4]], "trained_weights", -1)
     assert pictured and [point.best for point in pictured.points] == [True, False, True, False]
     console.compare(result)
