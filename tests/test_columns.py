@@ -5,7 +5,7 @@ import math
 import pytest
 
 from afina.core import Table
-from afina.data.columns import guess, why
+from afina.data.columns import guess, guess_pair, why
 from afina.data.value import label_text, text_of
 from afina.errors import InputError
 
@@ -92,3 +92,14 @@ def test_a_text_is_a_string():
     for value in (["a", "b"], {"a": 1}, b"bytes"):
         with pytest.raises(InputError, match="where a text should be"):
             text_of(value)
+
+
+def test_lines_that_hold_a_tab_are_told_of_where_a_column_is_missing() -> None:
+    rows = [{"text": "¿Qué?\tNada."}, {"text": "¿Quién?\tAna."}]
+    with pytest.raises(InputError, match=r"Every text holds a tab.*\.tsv"):
+        guess(Table(rows, ("text",), "a.txt"), "target")
+    with pytest.raises(InputError, match=r"texts of a pair.*Every text holds a tab"):
+        guess_pair(Table(rows, ("text",), "a.txt"), None, None)
+    with pytest.raises(InputError) as raised:
+        guess(Table([*rows, {"text": "Nada."}], ("text",), "a.txt"), "target")
+    assert "tab" not in str(raised.value)

@@ -92,6 +92,9 @@ def test_a_column_that_counts_is_not_that_of_the_words(tmp_path: Path) -> None:
     table = Table([{"1": ["0", "1"], "2": ["O", "O"]}, {"1": ["7"], "2": ["O"]}], ("1", "2"), "numbers")
     assert words(table, table.columns) == "1"
     assert words(Table([{"0": 7}, {"0": None}], ("0",), "numbers"), ("0",)) == "0"
+    rows = [{"1": [str(i % 2), str(i % 2 + 1)], "2": ["Ana", "canta"]} for i in range(12)]
+    rows.append({"1": ["7", "8"], "2": ["y", "baila"]})  # the rest of a sentence that was cut in two
+    assert words(Table(rows, ("1", "2"), "mixed"), ("1", "2")) == "2"
 
 
 def line(*cells: str, misc: str = "_") -> str:

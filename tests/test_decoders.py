@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ import toy
 import toys
 from afina.batching.pack import pack
 from afina.models.byte_bpe import train_byte_bpe
+from afina.models.find import find as find_model
 from afina.models.heads import hidden_states, vocabulary
 from afina.models.load import load_tokenizer
+from afina.names import DECODER
 from afina.scoring.language import difference
 from afina.scoring.ngram import Trigram
 from afina.tasks.causal_lm import CausalLm
@@ -276,6 +279,19 @@ def test_what_is_learnt_is_shown_with_its_blanks_window_by_window() -> None:
     assert "".join(windows[0::2]).count("⟦") == len(
         tokenizer(text)["input_ids"]
     )  # all but the first, and the end
+
+
+@pytest.mark.parametrize("most", [7, 8, 9, 10, 11, 12])
+def test_tokens_of_characters_that_a_window_cuts_are_shown_one_by_one(most: int) -> None:
+    """Each guessed token once: a character in one bracket, or its tokens in one each where a window parts them."""
+    tokenizer = load_tokenizer(find_model(DECODER))
+    text = " ".join(f"sol 🜁 {i}" for i in range(9))
+    ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    (encoded,) = CausalLm(doc_stride=2).encode([{"text": text}], tokenizer, most)
+    windows = mask_in_words(CausalLm(), tokenizer, [encoded])[0].split("\n")[1::2]
+    found = re.findall("⟦(.*?)⟧", "".join(windows))
+    assert sum(len(tokenizer.tokenize(piece)) if "🜁" in piece else 1 for piece in found) == len(ids) - 1
+    assert "\ufffd" not in "".join(windows)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ LACKS: dict[str, set[str]] = {
     QUESTIONS: {"Gemma 2", "Gemma 3"},
     TOKENS: {"Gemma 3", "BART"},
     "AutoModelForPreTraining": {"GPT-2", "Llama", "Qwen3", "Gemma 2", "Gemma 3", "T5", "BART"},
-    "AutoModelForCausalLM": {"DistilBERT", "DeBERTa-v3", "ModernBERT", "T5"},
+    "AutoModelForCausalLM": {"DistilBERT", "DeBERTa-v3", "ModernBERT", "T5", "BART"},
     "AutoModelForSeq2SeqLM": set(families.FAMILIES) - {"T5", "BART"},
 }
 # Language models are for the families that were made for them; transformers can turn some encoders into decoders.

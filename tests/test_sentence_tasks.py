@@ -261,7 +261,7 @@ def test_a_dash_for_a_gold_label_is_none() -> None:
     task = SentencePair(text="sentence1", text_pair="sentence2", label="gold_label")
     assert task.clean(row | {"gold_label": "-"}) is None
     assert task.clean(row | {"gold_label": "neutral"}) is not None
-    raw = [row | {"gold_label": label} for label in ("-", "neutral", "-", "")]
+    raw = [row | {"gold_label": label} for label in ("-", "neutral", " - ", "")]
     notes: list[str] = []
     assert len(clean(task, raw, Table(raw, tuple(raw[0]), "snli.jsonl"), notes)) == 1
     assert notes == [

@@ -90,7 +90,8 @@ def guess_pair(
     sentence = _("It is not clear which two columns of {source} hold the texts of a pair.")
     sentence += " " + _("Name them with {flags}. There are: {all}.")
     flags = f"{flag('text')}, {flag('text_pair')}"
-    raise InputError(sentence.format(source=table.source, flags=flags, all=", ".join(table.columns)))
+    said = sentence.format(source=table.source, flags=flags, all=", ".join(table.columns))
+    raise InputError(" ".join([said, *_tabs(table)]))
 
 
 def why(column: str, role: Role) -> str:
@@ -215,4 +216,12 @@ def _unclear(table: Table, role: Role) -> str:
     }
     sentence = sentences[role] + " " + _("Name it with {flag}. There are: {all}.")
     field = "label" if role in ALIKE["label"] else role
-    return sentence.format(source=table.source, flag=flag(field), all=", ".join(table.columns))
+    said = sentence.format(source=table.source, flag=flag(field), all=", ".join(table.columns))
+    return " ".join([said, *_tabs(table)])
+
+
+def _tabs(table: Table) -> list[str]:
+    """Say so where the only column holds a tab in every row, as lines of two columns that were read as texts."""
+    if len(table.columns) > 1 or not all("\t" in str(row[table.columns[0]]) for row in table.rows):
+        return []
+    return [_("Every text holds a tab: where tabs part columns, give the file the ending .tsv.")]

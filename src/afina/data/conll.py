@@ -17,6 +17,7 @@ MARK = "-DOCSTART-"  # begins a document and is no word
 FIELDS = {"form": 1, "lemma": 2, "upos": 3, "xpos": 4, "feats": 5, "deprel": 7}  # of CoNLL-U, by their cell
 WIDTH = 10  # cells of CoNLL-U
 LOOKED_AT = 2000  # lines, to tell whether a file without a known ending is CoNLL
+NEARLY_ALL = 0.9  # of the rows
 
 Line = tuple[int, list[str]]  # its number in the file, from 1, and its cells
 
@@ -56,7 +57,7 @@ def parse(text: str, source: str, notes: list[str]) -> Table:
 
 
 def words(table: Table, columns: Sequence[str]) -> str | None:
-    """Return the first of `columns` that does more than count the words of each row from 0 or 1."""
+    """Return the first of `columns` that does more than count the words of each row."""
     return next((column for column in columns if not _counts(table, column)), None)
 
 
@@ -128,12 +129,18 @@ def _is_comment(cells: list[str], width: int, tags: set[str]) -> bool:
 
 
 def _counts(table: Table, column: str) -> bool:
-    cells = [row[column] for row in table.rows]
-    return any(all(isinstance(found, list) and _numbers(found, start) for found in cells) for start in (0, 1))
+    """Whether nearly all rows count on by one: a sentence that was cut in two begins with another number."""
+    found = [isinstance(row[column], list) and _rise(row[column]) for row in table.rows]
+    return sum(found) > NEARLY_ALL * len(found)
 
 
-def _numbers(cells: Sequence[Any], start: int) -> bool:
-    return [str(cell) for cell in cells] == [str(n) for n in range(start, start + len(cells))]
+def _rise(cells: Sequence[Any]) -> bool:
+    """Whether cells are numbers that rise by one; a single one says little unless it is the first."""
+    texts = [str(cell) for cell in cells]
+    if not texts or not texts[0].isdecimal() or (len(texts) == 1 and texts[0] not in ("0", "1")):
+        return False
+    start = int(texts[0])
+    return texts == [str(n) for n in range(start, start + len(texts))]
 
 
 def _columns(sentence: list[list[str]]) -> Row:

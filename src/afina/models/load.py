@@ -110,6 +110,13 @@ def _auto(head: str, settings: Any) -> Any:
             )
         if settings.model_type == "electra" or kind not in transformers.MODEL_FOR_PRETRAINING_MAPPING:
             auto = transformers.AutoModelForMaskedLM
+    if auto is transformers.AutoModelForCausalLM and settings.is_encoder_decoder:
+        raise InputError(
+            _(
+                "A model of the kind '{kind}' cannot write on from a text, only a text out of another one. Take "
+                "--task seq2seq, or a decoder such as GPT-2 or Llama."
+            ).format(kind=settings.model_type)
+        )
     if kind not in auto._model_mapping and not hasattr(settings, "auto_map"):
         raise InputError(
             _(

@@ -136,4 +136,4 @@ class SentencePair(Sentence):
         return rows
 
     def _undecided(self, row: Row) -> bool:
-        return self.label == AGREED and row.get(AGREED) == UNDECIDED
+        return self.label == AGREED and str(row.get(AGREED)).strip() == UNDECIDED

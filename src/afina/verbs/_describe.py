@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MARKING = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 SHOWN = 3  # rows whose tokens are printed
 LONGEST = 8  # tokens of one character
+UNKNOWN = "\ufffd"  # what decoding makes of a part of a character
 LISTED = 20  # names at most in one sentence
 # Rows at most that are scored in mid-training; the scores at the end are over all rows.
 WATCHED = 1000  # of the validation part, by which weights are chosen
@@ -213,27 +214,43 @@ def _pieces(tokenizer: Any, tokens: Sequence[tuple[int, bool]]) -> Iterator[tupl
 
 
 def _stretches(tokenizer: Any, tokens: Sequence[tuple[int, bool]]) -> Iterator[tuple[str, bool]]:
-    """Yield each token as what it adds to the text; those that only together are a character, as one."""
+    """Yield each token as what it adds to the text; those that only together are a character, as one.
+
+    Where of these one is learnt and another is not, or some lie in another window, each is shown as in the vocabulary.
+    """
     before: list[int] = []
-    begun: list[int] = []
-    for place, (token, known) in enumerate(tokens):
-        begun.append(token)
-        text = _added(tokenizer, before, begun)
-        last = place + 1 == len(tokens) or tokens[place + 1][1] != known or len(begun) == LONGEST
-        if "\ufffd" not in text or last:
-            yield text or str(tokenizer.convert_ids_to_tokens(token)), known
-            before, begun = begun, []
+    parts: list[tuple[int, bool]] = []
+    for token, known in tokens:
+        whole = UNKNOWN not in tokenizer.decode([token])
+        if whole or len(parts) == LONGEST:
+            yield from _signs(tokenizer, parts)
+            before, parts = ([] if parts else before), []
+        if whole:
+            yield _added(tokenizer, before, token), known
+            before = [token]
+            continue
+        parts.append((token, known))
+        ids = [part for part, _known in parts]
+        if UNKNOWN not in (text := str(tokenizer.decode(ids))):
+            yield from (
+                [(text, known)] if len({each for _part, each in parts}) == 1 else _signs(tokenizer, parts)
+            )
+            before, parts = ids, []
+    yield from _signs(tokenizer, parts)
 
 
-def _added(tokenizer: Any, before: list[int], ids: list[int]) -> str:
-    """Return what tokens add to those before: alone, some tokenizers drop the blank that begins a word."""
+def _signs(tokenizer: Any, parts: Sequence[tuple[int, bool]]) -> Iterator[tuple[str, bool]]:
+    for token, known in parts:
+        yield str(tokenizer.convert_ids_to_tokens(token)), known
+
+
+def _added(tokenizer: Any, before: list[int], token: int) -> str:
+    """Return what a token adds to those before: alone, some tokenizers drop the blank that begins a word."""
     first, both = (
-        str(tokenizer.decode(each, clean_up_tokenization_spaces=False)) for each in (before, before + ids)
+        str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in (before, [*before, token])
     )
-    behind = both.removeprefix(first) if both.startswith(first) else ""
-    return behind or str(
-        tokenizer.decode(ids)
-    )  # of a part of a character nothing is behind, but a sign for it
+    behind = both.removeprefix(first) if both.startswith(first) else str(tokenizer.decode([token]))
+    return behind or str(tokenizer.convert_ids_to_tokens(token))
 
 
 def plan_in_words(splits: Splits, verb: Any, steps: int, trained: int, mean: float) -> list[str]:

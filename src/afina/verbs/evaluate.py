@@ -100,9 +100,11 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     asked = columns(bundle.task, table, own)
     task = asked.choose_columns(table)
     notes = [*table.notes, *guessed(asked, task)]
-    rows = clean(task, table.rows, table, notes)
+    lost: list[str] = []
+    rows = clean(task, table.rows, table, lost)
     if not rows:
-        raise InputError(nothing_usable(task, data))
+        raise InputError(" ".join([nothing_usable(task, data), *lost]))
+    notes += lost
     answers = bundle.answers(rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
