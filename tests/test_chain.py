@@ -19,8 +19,9 @@ from afina.models.find import find
 from afina.models.load import load, load_tokenizer
 from afina.tasks.regression import Regression
 from afina.train.run import Run
-from afina.verbs import _pretraining, finetune
-from afina.verbs._chain import _alike, _links, lifted
+from afina.verbs import _links, _pretraining, finetune
+from afina.verbs._chain import _alike
+from afina.verbs._links import lifted
 from afina.verbs._phases import between
 from test_pretrain import corpus
 
@@ -319,7 +320,7 @@ def test_what_stages_cannot_go_with(afina_: Command) -> None:
 
 def test_what_python_has_besides_is_written_as_a_file_has_it() -> None:
     stage = {"verb": "adapt", "texts": [Path("a.txt")], "max_tokens": None}
-    (link,) = _links([stage], Path("run"), resume=False)
+    (link,) = _links.of([stage], Path("run"), resume=False)
     assert link.settings == {"texts": ["a.txt"]}
 
 

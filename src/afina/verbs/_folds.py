@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from afina.core import Task
 from afina.errors import InputError
 from afina.messages import _
-from afina.verbs import _chain, _forgetting
+from afina.verbs import _forgetting, _links
 from afina.verbs._job import write
 from afina.verbs._measure import compare, unread, write_predictions
 from afina.verbs._prepare import Folded
@@ -104,7 +104,7 @@ def train(
     if accelerator.is_main_process:
         result = pool(run, folded)
         if verb.stage:
-            result["stages"] = _chain.told(verb.stage, run)
+            result["stages"] = _links.told(verb.stage, run)
         for sentence in unread(result):
             tell(sentence)
         folder.write_json(run / "scores.json", result)

@@ -98,7 +98,7 @@ def from_file(
     Raises InputError, which names the file, where `check` refuses the settings in it.
     """
     from afina.train.run import read_settings
-    from afina.verbs._chain import lifted
+    from afina.verbs._links import lifted
 
     try:
         held = lifted(read_settings(file))

@@ -12,7 +12,7 @@ from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _chain, _design, _folds, _forgetting, _ranking, _resume, _scored, _trials, _tuning
+from afina.verbs import _design, _folds, _forgetting, _links, _ranking, _resume, _scored, _trials, _tuning
 from afina.verbs._design import Chosen
 from afina.verbs._runners import RUNNERS
 from afina.verbs._settings import begin, from_file, model_for
@@ -209,7 +209,7 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
 
 def _stages(file: str, task: str) -> dict[str, Any]:
     """Return the stages in a file, and the model that they begin from."""
-    chain = _chain.read(Path(file))
+    chain = _links.read(Path(file))
     return chain | {"model": model_for(task, chain["model"])}
 
 

@@ -11,7 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import MICRO_BATCH_TOKENS, Training, setting
-from afina.verbs import _chain, _folds
+from afina.verbs import _chain, _folds, _links
 from afina.verbs._describe import (
     check_learnable,
     evaluation,
@@ -321,7 +321,7 @@ def _train(
             "peak_memory_mb": most,
         }  # fmt: skip
         if verb.stage:
-            result["stages"] = _chain.told(verb.stage, run)
+            result["stages"] = _links.told(verb.stage, run)
         folder.write_json(run / "scores.json", result)
         try:
             report.write(run)
@@ -345,5 +345,5 @@ def _not_run(
         "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
         "trained_weights": trained,
         "peak_memory_mb": None,
-        **({"stages": _chain.told(verb.stage, run)} if verb.stage else {}),
+        **({"stages": _links.told(verb.stage, run)} if verb.stage else {}),
     }  # fmt: skip
