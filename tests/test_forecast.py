@@ -1,5 +1,7 @@
 """What a training will take, foretold by a few steps that leave everything as it was."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +182,13 @@ def test_little_memory_is_said_and_a_person_decides(
     assert f"micro_batch_tokens = {tokens}\n" in (tmp_path / "run" / "run.toml").read_text("utf-8")
     said = run(*few, "own", "--micro-batch-tokens", "100")
     assert "is free, so" not in said.err and said.json["details"]["micro_batch_tokens"] == 100
+
+
+def test_the_peak_is_that_of_the_process_and_not_of_what_started_it() -> None:
+    """Of the other count Linux lets a child begin with its parent's: every run of a comparison would cost as much."""
+    ask = "from afina.train.track import peak_memory_mb; print(peak_memory_mb())"
+    held = bytearray(400_000_000)
+    held[::4096] = b"1" * len(held[::4096])
+    own = peak_memory_mb()
+    child = subprocess.run([sys.executable, "-c", ask], check=True, stdout=subprocess.PIPE, text=True)
+    assert own > 400 and float(child.stdout) < own - 200
