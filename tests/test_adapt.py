@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 import families
 import toy
+from afina.core import Batch
 from afina.data.corpus import Corpus
 from afina.models import vocabulary
 from afina.models.find import find
@@ -233,7 +234,10 @@ def test_replay_is_the_share_that_was_asked_for(
     assert field + replay == pytest.approx(200_000, rel=0.05)
 
     def drawn(start: int) -> list[Any]:
-        return list(between(found, lambda items: [rng.random() for _row, rng in items], start, 30))
+        def collate(items: list[Any]) -> Batch:
+            return Batch({}, {}, 0, [rng.random() for _row, rng in items])
+
+        return [[batch.rows for batch in step] for step in between(found, collate, start, 30)]
 
     assert drawn(17) == drawn(0)[17:]
 

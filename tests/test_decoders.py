@@ -17,6 +17,7 @@ from transformers import (
     LlamaConfig,
     PreTrainedTokenizerBase,
     Qwen3Config,
+    modeling_utils,
 )
 
 import families
@@ -78,6 +79,22 @@ def test_packed_rows_are_full_and_every_text_has_its_place() -> None:
         taken[row, start : start + length] += 1
         assert packed.position_ids[row, start : start + length].tolist() == list(range(length))
     assert taken.max() == 1 and taken.sum() == sum(lengths)
+
+
+def test_no_warning_of_padding_in_packed_rows(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPT-2 would ask for a mask, which packed rows do without."""
+    config = GPT2Config(
+        vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=40, pad_token_id=tokenizer.pad_token_id
+    )
+    warned: list[str] = []
+    monkeypatch.setattr(modeling_utils.logger, "warning_once", warned.append)
+    task = CausalLm(packing=True)
+    batch = task.collate([(row, None) for row in rows([9, 3, 6, 1])], tokenizer)
+    assert (batch.tensors["input_ids"][:, -1] == tokenizer.pad_token_id).any()
+    task.loss(AutoModelForCausalLM.from_config(config), batch)
+    assert not warned
 
 
 @pytest.mark.parametrize("name", DECODERS)

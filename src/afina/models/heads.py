@@ -46,11 +46,17 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
     if "position_ids" in given:
         given["position_ids"] = given["position_ids"] + _first_position(backbone)
+        # Without a mask GPT-2 warns of padding, which lies behind the last text of a packed row, apart from it.
+        backbone.warn_if_padding_and_no_attention_mask = _silent  # type: ignore[assignment]
     if "use_cache" in known:
         given["use_cache"] = (
             False  # nothing is generated here, and with a cache packed texts are not told apart
         )
     return backbone(**given)[0]
+
+
+def _silent(_input_ids: Tensor, _attention_mask: Tensor | None) -> None:
+    """Say nothing of rows without a mask."""
 
 
 def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -184,13 +190,31 @@ def drawn(logits: Tensor, _gold: Tensor) -> Tensor:
     return logits.softmax(-1).multinomial(1)[:, 0]
 
 
+def divergence(logits: Tensor, other: Tensor) -> Tensor:
+    """Return how far each of `logits` [places, choices] is from `other`, in nats (Kullback & Leibler 1951)."""
+    wanted = other.log_softmax(-1)
+    shares = wanted.exp()
+    return cross_entropy(logits, shares, reduction="none") + (shares * wanted).sum(-1)
+
+
+def taught_by(teacher: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what tells how far logits are from those that `teacher` has for its own `hidden` [places, width]."""
+
+    def told(logits: Tensor, hidden: Tensor) -> Tensor:
+        with torch.no_grad():
+            other = vocabulary(teacher, hidden).float()
+        return divergence(logits, other)
+
+    return told
+
+
 def guessed(
     model: nn.Module,
     hidden: Tensor,
     gold: Tensor,
     told: Callable[[Tensor, Tensor], Tensor] = surprise,
 ) -> Tensor:
-    """Return what `told` says, place by place, of the logits over the vocabulary for `hidden` and of the `gold` tokens.
+    """Return what `told` says, place by place, of the logits over the vocabulary for `hidden` and of `gold` [places, …].
 
     It is given logits [places, vocabulary] in float32; where they are more than LOGITS, PART of them at a time. Where a
     gradient is asked for, those of each part are then computed a second time on the way back instead of being kept (Chen

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from afina.core import Batch, Row
+from afina.core import Batch, Loss, Row
 from afina.errors import InputError, RowError
 from afina.messages import N_, _
 from afina.names import DECODER
 from afina.settings import setting
+from afina.tasks._distilled import distilled_tokens
 from afina.tasks._windows import Long, shared, when_long
 from afina.tasks._written import IGNORED, Written
 from afina.tasks._written_rivals import trigrams
@@ -60,8 +61,7 @@ class Decoder(Written):
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
         """Return rows with `windows` [(ids, next ids or IGNORED)], `prompt` (None: not answered in words) and its `room`."""
-        encoded = []
-        room = min(self.max_new_tokens, max_length // 2)
+        encoded, room = list[Row](), min(self.max_new_tokens, max_length // 2)
         for number, row in enumerate(rows):
             asked = "asked" in row
             prompt = None
@@ -73,9 +73,8 @@ class Decoder(Written):
                 sentence = _("The row that begins with “{begins}”: {error}")
                 told = sentence.format(begins=self.begins(row), error=error)
                 raise RowError(told, row, str(error)) from None
-            encoded.append(
-                {"windows": self._windows(ids, learnt, max_length), "prompt": prompt, "room": room}
-            )
+            windows = self._windows(ids, learnt, max_length)
+            encoded.append({"windows": windows, "prompt": prompt, "room": room})
         return encoded
 
     def length(self, row: Row) -> int:
@@ -135,6 +134,10 @@ class Decoder(Written):
         from afina.models.heads import hidden_states
 
         return hidden_states(model, batch.tensors)
+
+    def distilled(self, model: nn.Module, teacher: nn.Module, batch: Batch) -> Loss:
+        """Return by term how far what the model thinks of the batch is from what `teacher` does."""
+        return distilled_tokens(self, model, teacher, batch)
 
     def drawn(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with next tokens drawn from what the model thinks; what is read stays as it is."""

@@ -12,6 +12,7 @@ from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._asked_masks import filled, parted, questions, told
 from afina.tasks._bag_of_words import bag_loss, bags, drawn_bags
+from afina.tasks._distilled import distilled_guesses
 from afina.tasks._guesses import by_row, difference, judged, score
 from afina.tasks._masked_batch import arrays
 from afina.tasks._masks import IGNORED
@@ -121,7 +122,7 @@ class MaskedLm(Task):
 
         from afina.models.heads import guessed
 
-        hidden, chosen, gold, next_ = self._forward(model, batch)
+        hidden, chosen, gold, next_ = self.states(model, batch)
         terms = {"mlm": Term(guessed(model, chosen, gold).sum())}
         if next_ is not None:
             nsp = cross_entropy(next_.float(), batch.tensors["next"], reduction="sum", ignore_index=IGNORED)
@@ -130,13 +131,17 @@ class MaskedLm(Task):
             terms["bow"] = Term(bag_loss(model, hidden, batch.tensors["bag"]), self.bow_weight)
         return terms
 
+    def distilled(self, model: nn.Module, teacher: nn.Module, batch: Batch) -> Loss:
+        """Return by term how far what the model thinks of the batch is from what `teacher` does."""
+        return distilled_guesses(self, model, teacher, batch)
+
     def drawn(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with hidden tokens, next sentences and bags of words drawn from what the model thinks."""
         import torch
 
         from afina.models.heads import drawn, guessed
 
-        hidden, chosen, gold, next_ = self._forward(model, batch)
+        hidden, chosen, gold, next_ = self.states(model, batch)
         labels, follows = batch.tensors["labels"].clone(), batch.tensors["next"]
         labels[labels != IGNORED] = guessed(model, chosen, gold, drawn)
         tensors = {**batch.tensors, "labels": labels}
@@ -150,7 +155,7 @@ class MaskedLm(Task):
         """Return, a row, what `by_row` says of its guesses; of an asked row, what `filled` says of its masks."""
         from afina.models.heads import guessed, vocabulary
 
-        _hidden, chosen, gold, next_ = self._forward(model, batch)
+        _hidden, chosen, gold, next_ = self.states(model, batch)
         if batch.rows and "texts" in batch.rows[0]:
             return filled(batch, vocabulary(model, chosen), next_, self.top_k)
         return by_row(batch, guessed(model, chosen, gold, judged), next_)
@@ -177,20 +182,12 @@ class MaskedLm(Task):
 
     @classmethod
     def toy(cls) -> list[Row]:
-        heads = [
-            "el gato",
-            "la casa",
-            "un perro",
-            "my friend",
-            "the train",
-            "nuestra mesa",
-            "that letter",
-            "su voz",
-        ]
+        heads = ["el gato", "la casa", "un perro", "my friend", "the train", "nuestra mesa", "that letter"]
+        heads.append("su voz")
         tails = ["duerme hoy", "está lejos", "came back", "suena bien", "is late again", "no llega nunca"]
         return [{"text": f"{head} {tail} {head}"} for head in heads for tail in tails]
 
-    def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def states(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return the last layer's output, that at the hidden positions only, the hidden tokens, and NSP's logits."""
         from afina.models.heads import hidden_states, next_sentence
 

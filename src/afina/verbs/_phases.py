@@ -102,15 +102,19 @@ def between(
 ) -> Iterator[list[Batch]]:
     """Yield the batches of the steps [start, stop), of `most` tokens at most: the phases one after another.
 
-    Each has steps of its own.
+    Each has steps of its own. Batches of replay are marked as such.
     """
     from afina.batching.plan import batches
+    from afina.train.rehearsal import rehearsed
 
     done = 0
     for sources, steps in phases:
         first, last = max(start - done, 0), min(stop - done, steps)
         if first < last:
-            drawn = (batches(plan, rows, collate, first, last, most) for rows, plan in sources)
+            drawn = (
+                batches(plan, rows, rehearsed(collate) if place else collate, first, last, most)
+                for place, (rows, plan) in enumerate(sources)
+            )
             for parts in zip(*drawn, strict=True):
                 yield [batch for part in parts for batch in part]
         done += steps

@@ -17,11 +17,11 @@ RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
 
 def learn(
     accelerator: Any, model: Any, method: Any, task: Any, tokenizer: Any, phases: list[Phase], held: Part,
-    chosen: Any, run: Path, *, quiet: bool,
+    chosen: Any, run: Path, *, quiet: bool, rehearsal: Any = None,
 ) -> Any:  # fmt: skip
     """Train the model through the phases, keep its best state in `best/`, and return how it went.
 
-    What a method has put into the model is merged there, in a copy, so that it is an ordinary model of its kind.
+    Where the phases have replay, `rehearsal` says what is learnt from it. What a method has put into the model is merged there, in a copy, so that it is an ordinary model of its kind.
     """
     import copy
 
@@ -64,7 +64,7 @@ def learn(
         accelerator,
         model,
         method,
-        task.loss,
+        (rehearsal or task).loss,
         partial(between, phases, partial(task.collate, tokenizer=tokenizer)),
         budget,
         run,
@@ -73,7 +73,7 @@ def learn(
         keep_best=keep,
         resume=chosen.resume,
         quiet=quiet,
-        drawn=task.drawn,
+        drawn=(rehearsal or task).drawn,
     )
 
 

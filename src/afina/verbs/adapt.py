@@ -136,6 +136,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     from afina.methods.full import Full
     from afina.models.load import load, read_tokenizer
     from afina.train import folder, machine
+    from afina.train.rehearsal import Rehearsal
 
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
@@ -184,6 +185,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     head = _initial_model.head(task, source)
     torch.manual_seed(verb.seed)
     model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
+    rehearsal = Rehearsal.of(task, model, accelerator.device) if replay else None
     model = method.modify(model, tokenizer).to(accelerator.device)
     method.quicken(model)
     texts_apart = neutral(None)
@@ -191,7 +193,17 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     first = _held_out.held_out(model, task, tokenizer, held, verb)
     say(_before(_held_out.losses(verb, first), known), common.quiet or not main)
     progress = _pretraining.learn(
-        accelerator, model, method, task, tokenizer, phases, held, verb, run, quiet=common.quiet
+        accelerator,
+        model,
+        method,
+        task,
+        tokenizer,
+        phases,
+        held,
+        verb,
+        run,
+        quiet=common.quiet,
+        rehearsal=rehearsal,
     )
     best: Any = load(run / "best", head).to(accelerator.device)
     result = _pretraining.figures(
