@@ -64,20 +64,24 @@ def compared(name: str, seed: int) -> tuple[dict[str, Any], Path]:
 
 def foretold(place: Path) -> list[dict[str, Any]]:
     """Return, a run, what it said before training and what its own process then measured."""
-    found = []
-    for method in METHODS:
-        for file in sorted(place.glob(f"runs/{method}-[0-9]*/scores.json")):
-            run = json.loads(file.read_text(encoding="utf-8"))
-            said, took = run["details"].get("forecast"), {
-                "memory_mb": run["peak_memory_mb"], "seconds": run["seconds"]["train"],
-            }  # fmt: skip
-            if said:
-                ratios = {key: said[key] / took[key] for key in CLOSE}
-                close = all(abs(ratios[key] - 1) <= most for key, most in CLOSE.items())
-                found.append(
-                    {"run": file.parent.name, "said": said, "took": took, "ratios": ratios, "close": close}
-                )
-    return found
+    found = [
+        {"run": file.parent.name} | foretold_of(file.parent)
+        for method in METHODS
+        for file in sorted(place.glob(f"runs/{method}-[0-9]*/scores.json"))
+    ]
+    return [each for each in found if "said" in each]
+
+
+def foretold_of(run: Path) -> dict[str, Any]:
+    """Return what one run said before training, what it took and the ratio of the two; nothing where it said nothing."""
+    about = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    said = about["details"].get("forecast")
+    if not said:
+        return {}
+    took = {"memory_mb": about["peak_memory_mb"], "seconds": about["seconds"]["train"]}
+    ratios = {key: said[key] / took[key] for key in CLOSE}
+    close = all(abs(ratios[key] - 1) <= most for key, most in CLOSE.items())
+    return {"said": said, "took": took, "ratios": ratios, "close": close}
 
 
 def order(result: dict[str, Any]) -> dict[str, float]:

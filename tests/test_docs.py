@@ -73,18 +73,12 @@ def test_the_tables_are_those_of_the_records(readme: str) -> None:
     assert kept == made, "run: python benchmarks/readme_table.py"
 
 
+@pytest.mark.parametrize("table", ["tasks", "methods", "forecast"])
 @pytest.mark.parametrize("page", ["docs/en/results.md", "docs/es/results.md"])
-def test_the_results_are_those_of_the_records(page: str) -> None:
-    made = load("benchmarks/tasks_table.py").filled(page)
+def test_the_results_are_those_of_the_records(page: str, table: str) -> None:
+    made = load(f"benchmarks/{table}_table.py").filled(page)
     kept = (ROOT / page).read_text(encoding="utf-8")
-    assert kept == made, "run: python benchmarks/tasks_table.py"
-
-
-@pytest.mark.parametrize("page", ["docs/en/results.md", "docs/es/results.md"])
-def test_the_methods_are_those_of_the_records(page: str) -> None:
-    made = load("benchmarks/methods_table.py").filled(page)
-    kept = (ROOT / page).read_text(encoding="utf-8")
-    assert kept == made, "run: python benchmarks/methods_table.py"
+    assert kept == made, f"run: python benchmarks/{table}_table.py"
 
 
 @pytest.mark.parametrize("page", ["docs/en/speed.md", "docs/es/speed.md"])
