@@ -33,17 +33,16 @@ precision = "bf16"
 {replay}"""
 
 
-def general() -> Path:
-    """Write a sample of the documents that the encoder was made from."""
+def general(file: Path, characters: int) -> Path:
+    """Write a sample of the documents that the encoder was made from, so many characters of them."""
     found = PRETRAINED_ON.read_text(encoding="utf-8").split("\n\n")
     random.Random(0).shuffle(found)
     kept, size = [], 0
     for document in found:
-        if size > GENERAL:
+        if size > characters:
             break
         kept.append(document if len(document) <= LONGEST else document[:LONGEST].rpartition("\n")[0])
         size += len(kept[-1])
-    file = WORK / "general.txt"
     file.write_text("\n\n".join(kept) + "\n", encoding="utf-8")
     return file
 
@@ -66,7 +65,7 @@ def adapted(place: Path, name: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the comparison, or go on with it, and write its record."""
     WORK.mkdir(parents=True, exist_ok=True)
-    mixed = f'replay = {REPLAY}\nreplay_text = "{general()}"\n'
+    mixed = f'replay = {REPLAY}\nreplay_text = "{general(WORK / "general.txt", GENERAL)}"\n'
     chains = {"adapted": chain("adapted"), "replayed": chain("replayed", mixed)}
     about, place = tasks.SETS[SET], WORK / SET
     result = tasks.compare(SET, about, place, seeds=SEEDS, steps=STEPS, models=[NEW, *chains.values()])
