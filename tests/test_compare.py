@@ -330,7 +330,7 @@ def test_a_run_with_another_rate_is_not_taken_for_the_one_that_is_asked_for(tmp_
         own = {} if rate is None else {"learning_rate": rate}
         stage = Stage({1.0: 0.5, 3.0: 0.9})
         (done,) = _trials.carry_out(
-            [_trials.trial("head", "tiny", 0, own, several=False)], "toy.csv", {"offline": True}, tmp_path,
+            [_trials.trial("head", "tiny", 0, own)], "toy.csv", {"offline": True}, tmp_path,
             runner=Runner(stage, 1), until=until, tell=lambda _line: None,
         )  # fmt: skip
         return stage.run, done.error
@@ -364,7 +364,7 @@ def test_a_search_that_crashed_is_told_and_its_runs_are_made_anew(tmp_path: Path
         own = found.get(key, {})
         searched = len(stage.run)
         if own:
-            carry_out([_trials.trial("head", model, 0, own, several=False)])
+            carry_out([_trials.trial("head", model, 0, own)])
         return own.get("learning_rate"), said.get(key[:2], []), stage.run[searched:]
 
     preset = preset_rate(chosen.task, find("methods", "head")(), 16)
@@ -531,7 +531,7 @@ def lost(method: str, model: str, losses: list[float]) -> _trials.Done:
         "latency_ms": 1.0,
         "forgetting": None,
     }
-    trial = _trials.trial(method, model, 0, {}, several=True)
+    trial = _trials.trial(method, model, 0, {}, whose=model)
     return _trials.Done(trial, None, measured, None)
 
 
@@ -643,3 +643,82 @@ def test_models_that_differ_in_their_weights_alone_share_the_random_ones(done: P
 
 def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(afina_: Command) -> None:
+    words = (
+        "compare",
+        "toy.csv",
+        "--methods",
+        "full,head",
+        "--models",
+        "tiny",
+        "--seeds",
+        "2",
+        "--max-steps",
+        "3",
+    )
+    before = sorted(Path().rglob("*"))
+    said = afina_(*words, "--output-dir", "planned", "--dry-run", "--json", "--tune", "small")
+    assert said.code == 0, said.err
+    assert sorted(Path().rglob("*")) == before
+    lines = {line["method"]: line for line in said.json["rows"]}
+    assert list(lines) == ["full", "head", "random_weights"]
+    assert lines["full"].keys() >= LINE and lines["full"]["scores"] is None
+    assert lines["head"]["trained_weights"] < lines["full"]["trained_weights"]
+    assert all(line["train_seconds"] > 0 and line["peak_memory_mb"] > 50 for line in lines.values())
+    assert "full: " in said.err and "random_weights: " in said.err
+    assert (
+        "12 runs would be made" in said.err
+    )  # two methods, two seeds and three rates each, and random weights twice
+
+
+def test_a_dry_run_says_what_would_fail(afina_: Command) -> None:
+    said = afina_(
+        "compare",
+        "toy.csv",
+        "--methods",
+        "full,lora",
+        "--target-modules",
+        "nowhere",
+        "--models",
+        "tiny",
+        "--dry-run",
+    )
+    assert said.code in (0, 2) and "Traceback" not in said.err
+
+
+def test_models_with_names_alike_have_runs_of_their_own(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from afina.verbs.compare import choose
+
+    monkeypatch.chdir(done)
+    for name in ("a/b", "a_b"):
+        toy.model(Path(name))
+    chosen = choose({"methods": "head", "models": "a/b,a_b,tiny"})
+    assert [chosen.mark(name) for name in chosen.models] == ["a_b", "a_b-2", "tiny"]
+    with pytest.raises(InputError, match="named twice"):
+        choose({"methods": "head", "models": "tiny,tiny/"})
+
+
+def test_a_search_begins_from_the_rate_that_is_named_and_ties_stay_there(tmp_path: Path) -> None:
+    from afina.verbs._tuning import tune
+    from afina.verbs.compare import choose
+
+    model = str(toy.model(tmp_path / "tiny"))
+    chosen = choose({"methods": "head", "models": model, "seeds": 1, "tune": "small", "learning_rate": 1e-4})
+
+    def tuned(*scores: float) -> float:
+        place = tmp_path / str(scores)
+        place.mkdir()
+        stage = Stage(dict(zip((0.3 * 1e-4, 1e-4, 3.0 * 1e-4), scores, strict=True)))
+        found, _said = tune(
+            chosen, 1, partial(
+                _trials.carry_out, data="toy.csv", alike={}, folder=place,
+                runner=Runner(stage, 1), until=None, tell=lambda _line: None,
+            )
+        )  # fmt: skip
+        return float(found["head", model, None]["learning_rate"])
+
+    assert tuned(0.3, 0.3, 0.3) == 1e-4
+    assert tuned(0.3, 0.2, 0.3) in (0.3 * 1e-4, 3.0 * 1e-4)
+    assert tuned(0.1, 0.2, 0.3) == 3.0 * 1e-4

@@ -395,7 +395,7 @@ def finished(seed: int, fold: int, answers: list[Any], task: Task, **measured: A
         "forgetting": None,
     }
     result = {"peak_memory_mb": 10.0 + fold, "seconds": {"train": 3.0}, "trained_weights": 7}
-    return Done(trial("full", "m", seed, {}, several=False, fold=fold), result, found | measured, None)
+    return Done(trial("full", "m", seed, {}, fold=fold), result, found | measured, None)
 
 
 def test_the_folds_of_a_seed_are_one_line_and_none_without_all_of_them() -> None:

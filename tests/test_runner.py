@@ -245,7 +245,7 @@ class Ended:
 
 
 def test_a_task_that_is_lost_is_a_row_that_says_so(ray: StandIn) -> None:
-    trials = [_trials.trial("full", "tiny", 0, {}, several=False)]
+    trials = [_trials.trial("full", "tiny", 0, {})]
     runner = on_ray(1, Path("runs"))
     (done,) = _trials.carry_out(
         trials, "toy.csv", {}, Path("nowhere"), runner=runner, until=None, tell=lambda _line: None
@@ -281,7 +281,7 @@ def test_ctrl_c_cancels_what_runs_and_begins_nothing_more(
     monkeypatch.setattr(_runners, "_check_disk", lambda *_where: None)
     monkeypatch.setattr(subprocess, "Popen", Ended)
     told: list[str] = []
-    trials = [_trials.trial("full", "tiny", seed, {}, several=False) for seed in (0, 1, 2)]
+    trials = [_trials.trial("full", "tiny", seed, {}) for seed in (0, 1, 2)]
     with pytest.raises(Interrupted, match="--resume"):
         _trials.carry_out(
             trials, "toy.csv", {}, Path(), runner=on_ray(1, Path()), until=None, tell=told.append

@@ -37,6 +37,13 @@ class Prefix(Adapter):
         from afina.methods._prefix import ATTENTION, Prefix, Trunk
         from afina.models.parts import CROSS, config, places, width
 
+        if getattr(config(model), "attn_logit_softcapping", None):
+            raise InputError(
+                _(
+                    "Method 'prefix' does not know the attention of a model of the kind '{kind}', which caps its logits. Choose "
+                    "another method, such as lora."
+                ).format(kind=config(model).model_type)
+            )
         trunk = Trunk(self.prefix_length, self.prefix_hidden, self.prefix_hidden) if tokenizer else None
         shape = config(model)
         heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads

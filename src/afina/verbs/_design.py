@@ -69,10 +69,14 @@ class Chosen(NamedTuple):
             None,
         )
 
-    @property
-    def several(self) -> bool:
-        """Whether a run must say which model it is of."""
-        return len(self.models) > 1
+    def mark(self, model: str) -> str | None:
+        """Return what tells a model's runs from those of another one in their names, None where there is one alone."""
+        if len(self.models) == 1:
+            return None
+        marks = [name.strip("/").replace("/", "_") for name in self.models]
+        place = list(self.models).index(model)
+        alike = marks[:place].count(marks[place])
+        return f"{marks[place]}-{alike + 1}" if alike else marks[place]
 
 
 def _baselines(task: Task, source: Path) -> dict[str, dict[str, Any]]:

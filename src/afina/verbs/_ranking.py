@@ -42,7 +42,7 @@ def table(
     lines: dict[str, Line] = {}
     answers: dict[str, list[Told]] = {}
     runs = _runs(done)
-    made = [_line(group) for group in runs]
+    made = [bare_line(group) for group in runs]
     for line, group in zip(made, runs, strict=True):
         name = key(line, several=of_several(made))
         lines[name] = line
@@ -57,7 +57,7 @@ def table(
     for name, found in rivals.items():
         if main and main not in tuned.score(found, rows).values:
             continue  # it writes but gives tokens no probability, so it has no place in a ranking by loss
-        lines[name] = _line([]) | {"method": name}
+        lines[name] = bare_line([]) | {"method": name}
         answers[name] = [Told(tuned, found)]
     clusters = [
         [name for name in (("cluster", task.cluster(row)), (GROUP, row.get(GROUP))) if name[1] is not None]
@@ -93,7 +93,8 @@ def _runs(done: Sequence[Done]) -> list[list[Done]]:
     return list(found.values())
 
 
-def _line(group: Sequence[Done]) -> Line:
+def bare_line(group: Sequence[Done]) -> Line:
+    """Return the line of the runs of one method and model, without scores: what they have cost, and what went wrong."""
     results = [each.result for each in group if each.result]
     measured = [each.measured for each in group if each.measured]
     errors = [each.error for each in group if each.error]

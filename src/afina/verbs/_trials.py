@@ -39,14 +39,13 @@ class Done(NamedTuple):
 
 def trial(
     method: str, model: str, seed: int, own: dict[str, Any],
-    *, several: bool, mark: str = "", fold: int | None = None,
+    *, whose: str | None = None, mark: str = "", fold: int | None = None,
 ) -> Trial:  # fmt: skip
-    """Return one trial with the settings of its own; with `several` models their names part the folders."""
+    """Return one trial with the settings of its own; `whose` tells those of one model from those of another."""
     method_settings: dict[str, Any] = (
         {"method": "full", "random_weights": True} if method == RANDOM else {"method": method}
     )
-    parts = [model.strip("/").replace("/", "_")] if several else []
-    name = "-".join([*parts, method, *([mark] if mark else []), str(seed)])
+    name = "-".join([*([whose] if whose else []), method, *([mark] if mark else []), str(seed)])
     if fold is not None:
         name, method_settings = f"{name}-fold-{fold}", method_settings | {"fold": fold}
     return Trial(method, model, seed, own | method_settings, name)

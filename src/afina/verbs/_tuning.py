@@ -12,7 +12,7 @@ from afina.verbs._trials import Done, Trial, trial
 if TYPE_CHECKING:
     from afina.verbs._design import Chosen
 
-FACTORS = (0.3, 1.0, 3.0)  # on the preset learning rate
+FACTORS = (0.3, 1.0, 3.0)  # on the learning rate that is named, or the preset
 
 
 def tune(
@@ -20,33 +20,40 @@ def tune(
 ) -> tuple[dict[tuple[str, str, int | None], dict[str, Any]], dict[tuple[str, str], list[str]]]:
     """Return the best of three learning rates for each method, model and fold, by one seed's validation score.
 
-    A fold has a rate of its own, for the validation rows of the others are rows that it is scored on. Returned beside
+    Of rates that score alike the one that is nearest to that of before is taken: a search that tells nothing apart is no
+    reason to leave it. A fold has a rate of its own, for the validation rows of the others are rows that it is scored on. Returned beside
     them is what to say of the methods and models of which some run of the search gave no result.
     """
     from afina.models.load import load_config
 
-    found: dict[tuple[str, str, int | None], tuple[float, float]] = {}
-    wanted = []
+    found: dict[tuple[str, str, int | None], tuple[float, float, float]] = {}
+    wanted, near = [], {factor: -abs(math.log(factor)) for factor in FACTORS}
     for model, source in chosen.models.items():
         width = load_config(source).hidden_size
         for method, own in chosen.methods.items():
-            preset = preset_rate(chosen.task, find("methods", method).of(own), width)
-            wanted += [
-                trial(
-                    method, model, chosen.verb.seed,
-                    own | chosen.chains.get(model, {}) | {"learning_rate": factor * preset},
-                    several=chosen.several, mark=f"rate-{factor:g}", fold=fold,
-                )
-                for factor in FACTORS
-                for fold in chosen.folds
-            ]  # fmt: skip
-    every = carry_out(wanted)
-    for done in every:
+            usual = chosen.verb.learning_rate or preset_rate(
+                chosen.task, find("methods", method).of(own), width
+            )
+            for factor in FACTORS:
+                rate = {"learning_rate": factor * usual}
+                wanted += [
+                    (
+                        factor,
+                        trial(
+                            method, model, chosen.verb.seed, own | chosen.chains.get(model, {}) | rate,
+                            whose=chosen.mark(model), mark=f"rate-{factor:g}", fold=fold,
+                        ),
+                    )
+                    for fold in chosen.folds
+                ]  # fmt: skip
+    every = carry_out([each for _factor, each in wanted])
+    for (factor, _trial), done in zip(wanted, every, strict=True):
         if done.result:
             score = next(iter(done.result["scores"]["validation"].values()))["value"] * direction
             key = (done.trial.method, done.trial.model, done.trial.settings.get("fold"))
-            found[key] = max(found.get(key, (-math.inf, 0.0)), (score, done.trial.settings["learning_rate"]))
-    return {key: {"learning_rate": rate} for key, (_score, rate) in found.items()}, _untried(every)
+            one = score, near[factor], float(done.trial.settings["learning_rate"])
+            found[key] = max(found.get(key, one), one)
+    return {key: {"learning_rate": rate} for key, (_score, _near, rate) in found.items()}, _untried(every)
 
 
 def _untried(every: Sequence[Done]) -> dict[tuple[str, str], list[str]]:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,20 @@ from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
-from afina.verbs import _design, _folds, _forgetting, _links, _ranking, _resume, _scored, _trials, _tuning
+from afina.verbs import (
+    _design,
+    _folds,
+    _forgetting,
+    _links,
+    _planned,
+    _ranking,
+    _resume,
+    _scored,
+    _trials,
+    _tuning,
+)
 from afina.verbs._design import Chosen
-from afina.verbs._runners import RUNNERS
+from afina.verbs._runners import RUNNERS, Runner
 from afina.verbs._settings import begin, from_file, model_for
 from afina.verbs._trial import NEUTRAL, ROWS
 
@@ -74,6 +85,7 @@ class Compare(Training):
     )
     resume: bool = setting(False, N_("Go on with the comparison that the folder holds."))
     overwrite: bool = setting(False, N_("Replace the comparison that the folder holds."))
+    dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
 def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
@@ -90,6 +102,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         data, settings, _recorded = from_file(Path(data), settings, choose)
     from afina.report import compare as report
     from afina.train import folder, machine
+    from afina.train.lock import alone
     from afina.train.run import write_settings
     from afina.train.track import say
 
@@ -108,13 +121,34 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     _resume.as_recorded(recorded, facts, chosen)
     for name, chain in chosen.chains.items():
         _try(data, chosen, name, chain, place / RUNS)
+    tell = partial(say, quiet=quiet)
+    if verb.dry_run:
+        for sentence in [*scored.notes, *_design.once(chosen)]:
+            tell(sentence)
+        lines = _planned.planned(data, chosen, scored, runner, tell)
+        return _result(place, chosen, scored, lines) | {"tests": [], "recommendation": None, "seconds": None}
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
-    write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
+    with alone(place):
+        write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
+        result = _measured(data, chosen, scored, place, runner, until, texts, tell)
+        result["seconds"] = round(time.perf_counter() - began, 1)
+        folder.write_json(place / "scores.json", result)
+        report.write(place)
+    return result
+
+
+def _measured(
+    data: str, chosen: Chosen, scored: _scored.Scored, place: Path, runner: Runner, until: float | None,
+    texts: _forgetting.Neutral, tell: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Carry out every run and return what came of them, but for the time that it took."""
+    from afina.train import folder
+
+    verb = chosen.verb
     (place / RUNS).mkdir(exist_ok=True)
     folder.write_json(place / RUNS / ROWS, scored.by_fold)
     before = {chosen.begins(name): _before(source, texts) for name, source in chosen.models.items()}
     folder.write_json(place / RUNS / NEUTRAL, {"texts": texts, "before": before})
-    tell = partial(say, quiet=quiet)
     for sentence in [*scored.notes, *_design.once(chosen), *(_design.cost(chosen) if verb.folds else [])]:
         tell(sentence)
     rivals = _scored.share_rivals(chosen, scored, place / RUNS)
@@ -129,7 +163,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         [
             _trials.trial(
                 method, model, verb.seed + i, own | tuned.get((method, model, fold), {}),
-                several=chosen.several, fold=fold,
+                whose=chosen.mark(model), fold=fold,
             )
             for i in range(verb.seeds)  # seed by seed: a budget that ends early leaves every method its share
             for model in chosen.models
@@ -145,23 +179,27 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     if not verb.folds and scored.part == "test":
         for sentence in _folds.suggested(len(scored.rows)):
             tell(sentence)
-    result = {
-        "run": str(place),
-        "task": verb.task,
-        "task_settings": scored.task.model_dump(mode="json"),
-        "part": scored.part,
-        "folds": verb.folds,
-        "direction": scored.task.direction,
-        "rows": lines,
+    return _result(place, chosen, scored, lines) | {
         "tests": tests,
         "recommendation": _ranking.recommend(
             lines, tests, verb.model_dump(), scored.task.direction, scored.task.about()
         ),
-        "seconds": round(time.perf_counter() - began, 1),
     }
-    folder.write_json(place / "scores.json", result)
-    report.write(place)
-    return result
+
+
+def _result(
+    place: Path, chosen: Chosen, scored: _scored.Scored, lines: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what is told of every comparison, without what follows from its scores."""
+    return {
+        "run": str(place),
+        "task": chosen.verb.task,
+        "task_settings": scored.task.model_dump(mode="json"),
+        "part": scored.part,
+        "folds": chosen.verb.folds,
+        "direction": scored.task.direction,
+        "rows": lines,
+    }
 
 
 def choose(settings: Mapping[str, Any]) -> Chosen:
@@ -187,6 +225,10 @@ def choose(settings: Mapping[str, Any]) -> Chosen:
         )
         for name in wanted
     }
+    for i, name in enumerate(wanted):
+        twins = (other for other in wanted[:i] if {other, name}.isdisjoint(chains) or other == name)
+        if any(models[other] == models[name] for other in twins):
+            raise InputError(_("{name} is named twice.").format(name=name))
     alike = (
         {name: getattr(verb, name) for name in Training.model_fields if name in own}
         | {"task": verb.task, "validation": verb.validation, "test": verb.test, "split_seed": verb.seed}
