@@ -292,6 +292,11 @@ def written_by_peft(plain: Any, config: Any, folder: Path) -> Any:
         ("lora", {"bias": "all"}),
         ("lora", {"bias": "lora_only"}),
         ("lora", {"bias": "all", "modules_to_save": ["pooler"], "use_dora": True}),
+        ("lora", {"target_modules": "all-linear", "modules_to_save": ["pooler"]}),
+        (
+            "lora",
+            {"target_modules": ["dense"], "modules_to_save": ["pooler"], "exclude_modules": ["output.dense"]},
+        ),
         ("lora", {"modules_to_save": ["word_embeddings"]}),
         ("lora", {"target_modules": ["word_embeddings", "query"]}),
         ("ia3", {"modules_to_save": ["pooler"]}),
@@ -322,6 +327,7 @@ def test_what_plain_peft_trained_beside_is_saved_again(
         ({"trainable_token_indices": {"wte": [5, 6]}}, "trainable_token_indices"),
         ({"modules_to_save": ["wte"]}, r"changes transformer\.wte\.weight alone"),
         ({"modules_to_save": ["lm_head"]}, r"changes lm_head\.weight alone"),
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens"),
         ({"target_modules": ["lm_head"]}, None),
     ],
 )
@@ -340,6 +346,68 @@ def test_an_adapter_that_cannot_be_kept_apart_is_refused(
     ours: Any = find("methods", "lora")().load(tmp_path, head, {}, bases["gpt2"]).eval()
     with torch.no_grad():
         assert torch.allclose(ours(ids).logits, theirs(ids).logits, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        (
+            {"init_lora_weights": "pissa"},
+            r"init_lora_weights=pissa.*path_initial_model_for_weight_conversion",
+        ),
+        ({"init_lora_weights": "pissa_niter_4"}, r"init_lora_weights=pissa_niter_4"),
+        ({"init_lora_weights": "olora"}, r"init_lora_weights=olora"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+    ],
+)
+def test_an_adapter_whose_base_model_was_changed_is_refused(
+    knobs: dict[str, Any], said: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    case = toys.case("classification-full", bases["bert"])
+    written_by_peft(plain_base(case), peft.LoraConfig(task_type="SEQ_CLS", r=4, **knobs), tmp_path)
+    with pytest.raises(InputError, match=said):
+        find("methods", "lora")().load(tmp_path, case.task.head, case.task.config(), bases["bert"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of peft, about this very thing
+@pytest.mark.parametrize("begun", ["pissa", "olora"])
+def test_peft_turns_such_an_adapter_into_one_that_is_read(
+    begun: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    head, ids = "AutoModelForCausalLM", torch.arange(5, 15)[None]
+    plain = getattr(transformers, head).from_pretrained(bases["llama"], dtype=torch.float32)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, init_lora_weights=begun)  # type: ignore[arg-type]
+    theirs: Any = peft.get_peft_model(plain, config).eval()
+    before = str(tmp_path / "before")
+    theirs.save_pretrained(before)
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            if weight.requires_grad:
+                weight += 0.05 * torch.randn_like(weight)
+        told = theirs(ids).logits
+    theirs.save_pretrained(str(tmp_path / "after"), path_initial_model_for_weight_conversion=before)
+    ours: Any = find("methods", "lora")().load(tmp_path / "after", head, {}, bases["llama"]).eval()
+    with torch.no_grad():
+        assert torch.allclose(ours(ids).logits, told, atol=1e-5)
+
+
+@pytest.mark.parametrize("knobs", [{"target_modules": "all-linear"}, {"target_modules": ["query"]}])
+def test_a_pooler_that_nobody_brings_is_not_drawn(
+    knobs: dict[str, Any], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base, method = tmp_path / "base", find("methods", "lora")()
+    shutil.copytree(bases["bert"], base)
+    weights = load_file(base / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if "pooler" not in name}
+    save_file(kept, base / "model.safetensors", {"format": "pt"})
+    case = toys.case("classification-full", base)
+    written_by_peft(plain_base(case), peft.LoraConfig(task_type="SEQ_CLS", **knobs), tmp_path / "lost")
+    with pytest.raises(InputError, match=r"brings the weights of bert\.pooler\.dense, .*modules_to_save"):
+        method.load(tmp_path / "lost", case.task.head, case.task.config(), base)
+    config = peft.LoraConfig(task_type="SEQ_CLS", modules_to_save=["pooler"], **knobs)
+    theirs = written_by_peft(plain_base(case), config, tmp_path / "brought")
+    ours = method.load(tmp_path / "brought", case.task.head, case.task.config(), base)
+    assert torch.allclose(answer(case, ours), answer(case, theirs), atol=1e-6)
 
 
 def ia3_targets(shape: str) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PREFIX = "base_model.model."  # what PEFT writes in front of every name
 NAME = "default"  # of the one adapter in a model
 LENGTHS = "lora_magnitude_vector"  # DoRA's; PEFT's files name them without the ".weight" of its layers
+# Ways to begin that change the weights of the base model.
+REWRITING = ("pissa", "olora", "corda", "lora_ga", "loftq")
 # The classes whose PEFT wrappers do nothing wrong; another head goes with PEFT's general wrapper.
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -84,7 +86,8 @@ class Peft(Adapter):
     def load(self, folder: Path, head: str, config: Mapping[str, Any], base: Path | None) -> nn.Module:
         """Return the model of a folder that `save` or plain `peft` wrote; the folder's own knobs count.
 
-        InputError where the folder changes what this model cannot have changed: single tokens, one end of a tie.
+        InputError where the folder changes what this model cannot have changed (single tokens, one end of a tie, the
+        base model's own weights), or where neither it nor the base model brings a weight.
         """
         from peft import PeftConfig, set_peft_model_state_dict
 
@@ -93,16 +96,27 @@ class Peft(Adapter):
 
         assert base is not None
         knobs = PeftConfig.from_pretrained(str(folder))
-        if getattr(knobs, "trainable_token_indices", None):
-            raise InputError(
-                _(
-                    "The adapter in {folder} trains single tokens (trainable_token_indices), which is not read here; "
-                    "merge it into its base model with peft, and begin with that."
-                ).format(folder=folder)
-            )
+        _apart(knobs, folder)
         weights = _read(folder / WEIGHTS)
         model = load(base, head, config)
-        inject(model, knobs)
+        new = drawn(model)  # by the names that they have before PEFT puts its layers around them
+        strange = InputError(
+            _("The weights in {file} do not belong to this model and method.").format(file=folder / WEIGHTS)
+        )
+        try:
+            inject(model, knobs)
+        except ValueError:  # it finds none of its places
+            raise strange from None
+        own = dict(model.named_parameters())
+        for name, place in own.items():
+            theirs = weights.get(_filed(name), place).shape
+            if theirs != place.shape:
+                raise InputError(
+                    _(
+                        "The adapter in {folder} does not fit its base model: {name} has {theirs} numbers there, and "
+                        "{ours} here."
+                    ).format(folder=folder, name=name, theirs=_size(theirs), ours=_size(place.shape))
+                )
         for name, weight in _tied(model):
             found = weights.get(_filed(name), weight)
             if not found.to(weight.dtype).equal(weight):
@@ -112,7 +126,6 @@ class Peft(Adapter):
                         "its answers would not be those that it was trained to give."
                     ).format(folder=folder, name=name)
                 )
-        own = dict(model.named_parameters())
         model.originals = {  # type: ignore[assignment]
             name: own[name].detach().clone()
             for name in (each.removeprefix(PREFIX) for each in weights)
@@ -120,14 +133,51 @@ class Peft(Adapter):
         }
         result: Any = set_peft_model_state_dict(model, weights)
         present = {name for name in own if _filed(name) in weights}
-        lacking = {*self.trains(model), *drawn(model)} - present
-        if result.unexpected_keys or lacking:
+        if result.unexpected_keys or {*self.trains(model)} - present:
+            raise strange
+        nowhere = {
+            name for each in own.keys() - present if (name := each.replace(".base_layer.", ".")) in new
+        }
+        if nowhere:
             raise InputError(
-                _("The weights in {file} do not belong to this model and method.").format(
-                    file=folder / WEIGHTS
+                _(
+                    "Neither the adapter in {folder} nor its base model brings the weights of {names}, so they would "
+                    "be drawn at random. Name a base model that has them, or train the adapter with them among its "
+                    "modules_to_save."
+                ).format(
+                    folder=folder, names=", ".join(sorted({name.rpartition(".")[0] for name in nowhere}))
                 )
             )
         return model
+
+
+def _apart(knobs: Any, folder: Path) -> None:
+    """Raise InputError where the adapter, by its knobs, does not leave the base model as it is beside it."""
+    if getattr(knobs, "trainable_token_indices", None):
+        raise InputError(
+            _(
+                "The adapter in {folder} trains single tokens (trainable_token_indices), which is not read here; "
+                "merge it into its base model with peft, and begin with that."
+            ).format(folder=folder)
+        )
+    begun = str(getattr(knobs, "init_lora_weights", True))
+    if begun.lower().startswith(REWRITING):
+        raise InputError(
+            _(
+                "The adapter in {folder} has rewritten the weights of its base model (init_lora_weights={value}), which "
+                "is not read here; merge it into that with peft (merge_and_unload) and begin with the result, or, where it "
+                "has no head of its own, let peft save it as an ordinary one (save_pretrained with "
+                "path_initial_model_for_weight_conversion)."
+            ).format(folder=folder, value=begun)
+        )
+    for knob in ("layer_replication", "alora_invocation_tokens"):
+        if getattr(knobs, knob, None):
+            raise InputError(
+                _(
+                    "The adapter in {folder} was made with {knob}, so that it cannot be merged into its base model; "
+                    "train one without that in peft."
+                ).format(folder=folder, knob=knob)
+            )
 
 
 def inject(model: nn.Module, config: Any) -> None:
@@ -137,9 +187,20 @@ def inject(model: nn.Module, config: Any) -> None:
     from peft import inject_adapter_in_model
 
     config = copy(config)
+    config.exclude_modules = _kept_out(model, config)
     config.modules_to_save = None  # PEFT would keep a second head beside the first
     config.inference_mode = False
     inject_adapter_in_model(config, model, NAME)
+
+
+def _kept_out(model: nn.Module, config: Any) -> Any:
+    """Return PEFT's `exclude_modules` with the modules that are saved whole, which get no layers of PEFT's either."""
+    given = config.exclude_modules or []
+    whole = [rf"(.*\.)?{name}(\..*)?" for name in config.modules_to_save or ()]
+    if not any(re.fullmatch("|".join(whole), name) for name, _module in model.named_modules() if name):
+        return config.exclude_modules  # PEFT warns of a name that none of the modules has
+    also = [given] if isinstance(given, str) else [rf"(.*\.)?{re.escape(name)}" for name in sorted(given)]
+    return "|".join([*whole, *also])
 
 
 def _filed(name: str) -> str:
@@ -157,6 +218,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         for name, weight in load_file(file).items()
         if not again.search(name)
     }
+
+
+def _size(shape: Iterable[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _tied(model: nn.Module) -> list[tuple[str, Tensor]]:
