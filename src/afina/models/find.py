@@ -12,6 +12,7 @@ from afina.names import unknown
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter_model.safetensors"  # PEFT's name for weights that are no whole model
+KNOBS = "adapter_config.json"  # what PEFT writes of how an adapter was made
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 NOTES = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}  # of a config.json
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never a pickle, never code
@@ -40,6 +41,12 @@ def find(name: str, *, offline: bool = False) -> Path:
         raise InputError(_("{name} is no folder with a model.").format(name=name) + " " + _choices())
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "")
     return _checked(_from_hub(name, offline=offline), name)
+
+
+def adapts(folder: Path) -> bool:
+    """Whether the folder holds an adapter, which is no model without its base (or pickled weights of one)."""
+    pickled = (folder / KNOBS).is_file() and not any(folder.glob("*.safetensors"))
+    return (folder / ADAPTER).is_file() or pickled
 
 
 def shape(folder: Path) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def pairs(folder: Path) -> bool:
 
 def _checked(folder: Path, name: str = "") -> Path:
     """Return `folder` (of the Hub's model `name`) where it holds weights that can be opened and are no pickle."""
-    if (folder / ADAPTER).is_file():
+    if adapts(folder):
         raise InputError(
             _(
                 "{folder} holds an adapter, no whole model. Write it out with its base model first: "
@@ -101,7 +108,7 @@ def _checked(folder: Path, name: str = "") -> Path:
     shape(folder)
     weights = sorted(folder.glob("*.safetensors"))
     for file in weights:
-        _open(file)
+        readable(file)
     if weights:
         return folder
     raise InputError(
@@ -114,8 +121,8 @@ def _checked(folder: Path, name: str = "") -> Path:
     )
 
 
-def _open(file: Path) -> None:
-    """Read the head of a weights' file, which also says how long the file must be."""
+def readable(file: Path) -> None:
+    """Read the head of a weights' file, which also says how long it must be; InputError where it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -126,6 +126,19 @@ def _auto(head: str, settings: Any) -> Any:
     return auto
 
 
+def auto_class(architecture: str) -> str:
+    """Return the `AutoModelFor…` of a class such as `BertForPreTraining`."""
+    for end in ("ForPreTraining", "ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "LMHeadModel"):
+        if architecture.endswith(end):
+            known = {
+                "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+                "LMHeadModel": "AutoModelForCausalLM",
+            }
+            return known.get(end, f"AutoModel{end}")
+    head = architecture[architecture.find("For") :] if "For" in architecture else ""
+    return f"AutoModel{head}"
+
+
 def _reads_both_ways(settings: Any) -> bool:
     """Whether a word is read with what comes after it, as in encoders and encoder-decoders."""
     return settings.is_encoder_decoder or type(settings) in transformers.MODEL_FOR_MASKED_LM_MAPPING
@@ -216,13 +229,13 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, model: Path | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of the model in `folder`, with a padding token in any case.
 
-    Raises InputError where there is none or where it is not the model's.
+    The `model` may lie in another folder. Raises InputError where there is none or where it is not the model's.
     """
     tokenizer = read_tokenizer(folder)
-    tokens = shape(folder).get("vocab_size")
+    tokens = shape(model or folder).get("vocab_size")
     if isinstance(tokens, int) and tokenizer.vocab_size > tokens:
         raise InputError(
             _(

@@ -91,6 +91,12 @@ class Bundle:
             method = find("methods", about["method"]).of(about["method_settings"])
             length = int(about["max_length"])
             base = Base(**about["base"]) if about.get("base") else None
+        except FileNotFoundError:
+            raise InputError(
+                _("{folder} holds no model that afina trained: {file} is missing.").format(
+                    folder=folder, file=FILE
+                )
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 _("{folder} holds no model that afina trained ({file}: {reason}).").format(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from afina.errors import InputError
 from afina.messages import N_, _
-from afina.models.find import ADAPTER, EMBEDDED, embedded
+from afina.models.find import EMBEDDED, KNOBS, adapts, embedded
 from afina.models.find import find as find_model
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
@@ -38,7 +38,8 @@ def models(
 def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = False) -> dict[str, Any]:
     """Write the model `name` with tokenizer into `folder`, all weights in float32; an adapter is merged into its base.
 
-    `name` may also be a run. Raises InputError where what was trained cannot be merged.
+    `name` may also be a run, or an adapter's folder that plain `peft` wrote. Raises InputError where what was trained
+    cannot be merged.
     """
     if folder.is_file():
         raise InputError(_("{folder} is a file; name a folder.").format(folder=folder))
@@ -51,44 +52,34 @@ def save(name: str, folder: Path, *, overwrite: bool = False, offline: bool = Fa
         )
     if folder.exists() and any(folder.iterdir()) and not is_model:
         raise InputError(_("{folder} is not empty. Name another folder.").format(folder=folder))
-    adapter = next(
-        (place for place in (Path(name) / "best", Path(name)) if (place / ADAPTER).is_file()), None
-    )
+    adapter = next((place for place in (Path(name) / "best", Path(name)) if adapts(place)), None)
     source = adapter or find_model(name, offline=offline)
     from transformers.utils.logging import disable_progress_bar
 
-    from afina.models.load import load, load_config, load_tokenizer
+    from afina.methods._foreign import load as load_foreign
+    from afina.models.load import auto_class, load, load_config, load_tokenizer
     from afina.train.atomic import replaced
-    from afina.train.bundle import Bundle
+    from afina.train.bundle import FILE, Bundle
 
     disable_progress_bar()
-    if adapter:
+    foreign = adapter and (adapter / KNOBS).is_file() and not (adapter / FILE).is_file()
+    if adapter and foreign:
+        adapted, tokenizer, method = load_foreign(adapter, offline=offline)
+        model = method.merge(adapted)
+    elif adapter:
         bundle = Bundle.load(adapter)
         model, tokenizer = bundle.method.merge(bundle.model), bundle.tokenizer
     else:
         kinds = load_config(source).architectures or ["AutoModel"]
-        model = load(source, kinds[0] if kinds[0].startswith("Auto") else _auto(kinds[0]))
+        model = load(source, kinds[0] if kinds[0].startswith("Auto") else auto_class(kinds[0]))
         tokenizer = load_tokenizer(source)
     with replaced(folder) as new:
         model.save_pretrained(new)  # type: ignore[operator]
         tokenizer.save_pretrained(new)
         card = source / "README.md"
-        if card.is_file():
+        if card.is_file() and not foreign:  # which says how to load an adapter
             (new / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
     return {"name": name, "folder": str(folder), "mb": _size(folder)}
-
-
-def _auto(architecture: str) -> str:
-    """Return the `AutoModelFor…` of a class such as `BertForPreTraining`."""
-    for end in ("ForPreTraining", "ForCausalLM", "ForMaskedLM", "ForConditionalGeneration", "LMHeadModel"):
-        if architecture.endswith(end):
-            known = {
-                "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
-                "LMHeadModel": "AutoModelForCausalLM",
-            }
-            return known.get(end, f"AutoModel{end}")
-    head = architecture[architecture.find("For") :] if "For" in architecture else ""
-    return f"AutoModel{head}"
 
 
 def _embedded() -> list[dict[str, Any]]:

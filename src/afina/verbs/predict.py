@@ -127,14 +127,15 @@ def _same(text: str | Path, output: str) -> bool:
 
 def _bundle(run: str | Path) -> "Bundle":
     """Return the trained model of a run, or the language model that a folder or an embedded name stands for."""
-    from afina.models.find import find
+    from afina.models.find import adapts, find
     from afina.train.bundle import FILE, Bundle
     from afina.train.language_model import language_model
     from afina.train.run import Run
 
     # A name of the Hub is none here: a misspelt run is no reason to fetch anything.
     ships = str(run).startswith("afina/")
-    if ships or ((Path(run) / "config.json").is_file() and not (Path(run) / "run.toml").is_file()):
+    bare = (Path(run) / "config.json").is_file() or adapts(Path(run))
+    if ships or (bare and not (Path(run) / "run.toml").is_file()):
         folder = find(str(run), offline=True)
         return Bundle.load(folder) if (folder / FILE).is_file() else language_model(folder)
     return Run(run).bundle
