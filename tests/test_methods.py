@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import families
 import toys
 from afina.batching.plan import generator
 from afina.core import Batch, Method
@@ -678,6 +679,14 @@ def test_a_decoder_writes_the_same_with_and_without_cache(
         for use in (False, True)
     )  # fmt: skip
     assert torch.equal(plain, cached)
+
+
+def test_a_prefix_does_not_go_with_attention_that_caps_its_logits(tmp_path: Path) -> None:
+    from afina.methods.prefix import Prefix
+
+    folder = families.build("Gemma 2", tmp_path)
+    with pytest.raises(InputError, match="caps its logits"):
+        Prefix().modify(load(folder, "AutoModelForCausalLM"), load_tokenizer(folder))
 
 
 def test_a_model_without_blocks_to_spare_is_refused(bases: dict[str, Path]) -> None:
