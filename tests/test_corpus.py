@@ -425,7 +425,25 @@ def table(values):
         ("bytes.parquet", table([b"a", b"b"]), "holds b'a' where a text should be"),
         ("vacía.parquet", table([None, None]), "is empty"),
         ("dañada.parquet", damaged(table([NOISE.decode()])), "is a broken Parquet file"),
-        ("mal.jsonl", b'{"text": "a"}\n{"texto": "b"}\n', "line 2: expected an object"),
+        (
+            "mal.jsonl",
+            b'{"text": "a"}\n{"texto": "b", "id": 1}\n',
+            'line 2: there is no field "text"; its fields are texto, id',
+        ),
+        ("número.jsonl", b'{"text": 3}', "line 1: expected an object with a string field"),
+        pytest.param(
+            "largo.jsonl",
+            b'{"text": "a"}\n{"text": "b", "n": ' + b"9" * 5000 + b"}",
+            r"Line 2 of .*largo\.jsonl holds a number of too many digits",
+            id="digits",
+        ),
+        pytest.param(
+            "hondo.jsonl",
+            b'{"text": "b", "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            r"Line 1 of .*hondo\.jsonl is nested too deeply",
+            id="nested",
+        ),
+        ("texto.txt.zst", b"(\xb5/\xfd\x04\x00a", r"texto\.txt\.zst is compressed with zstd"),
         ("mal.parquet", b"PAR?", "not a Parquet file"),
     ],
 )
@@ -436,6 +454,39 @@ def test_wrong_files_are_told_and_leave_no_corpus(tokenizer, tmp_path, name, con
     with pytest.raises(InputError, match=message):
         Corpus.build([path], tokenizer, tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_half_a_character_is_a_question_mark(tokenizer, tmp_path):
+    path = tmp_path / "medio.jsonl"
+    path.write_text('{"text": "Ana \\ud83d duerme."}\n{"text": "Ana \\ud83d\\ude00."}\n', "utf-8")
+    assert list(documents(path)) == [["Ana ? duerme."], ["Ana 😀."]]
+    assert len(Corpus.build([path], tokenizer, tmp_path / "corpus")) == 2
+
+
+def test_the_column_that_is_named_is_read(tokenizer, tmp_path):
+    from datasets import Dataset
+
+    rows = [{"text": f"El gato {i}.", "resumen": f"La casa {i}."} for i in range(3)]
+    data = Dataset.from_list(rows)
+    data.to_csv(tmp_path / "a.csv", index=False)
+    data.to_json(tmp_path / "a.jsonl")
+    data.to_parquet(tmp_path / "a.parquet")
+    data.save_to_disk(tmp_path / "saved")
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    for name in ("a.csv", "a.jsonl", "a.parquet", "a.json", "saved"):
+        file, folder = tmp_path / name, tmp_path / f"of {name}"
+        assert list(documents(file)) == [[f"El gato {i}."] for i in range(3)]
+        assert list(documents(file, "resumen")) == [[f"La casa {i}."] for i in range(3)]
+        read = [
+            words(tokenizer, Corpus.build([file], tokenizer, folder, column=column))
+            for column in (None, "resumen")
+        ]
+        assert read[0] != read[1], "what was encoded of another column is not taken for it"
+        with pytest.raises(InputError, match="resumen"):
+            Corpus.build([file], tokenizer, folder, column="resumenes")
+    words_ = tmp_path / "a.conll"
+    words_.write_text("El X\ngato Y\n\nLa X\n", encoding="utf-8")
+    assert list(documents(words_, "2")) == [["X Y"], ["X"]]
 
 
 def test_a_text_that_cannot_be_read_is_told(tokenizer, text_file, tmp_path, monkeypatch):

@@ -289,6 +289,12 @@ def test_folder_with_parts_and_without_use(tmp_path):
     assert "BRAT's standoff files (.ann)" in refusal(tmp_path / "nested")
 
 
+def test_a_number_of_thousands_of_digits(tmp_path):
+    row = '{"text": "a", "n": ' + "9" * 5000 + "}"
+    assert "a.json holds a number of too many digits" in refusal(write(tmp_path / "a.json", f"[{row}]"))
+    assert "Line 2 of " in refusal(write(tmp_path / "a.jsonl", f'{{"text": "b"}}\n{row}\n'))
+
+
 def test_saved_data_set_with_label_names(tmp_path):
     from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 

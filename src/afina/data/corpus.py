@@ -75,6 +75,7 @@ class Corpus:
         *,
         begun: bool = False,
         unseen: Unseen | None = None,
+        column: str | None = None,
     ) -> Corpus:
         """Encode text files into ``folder``, or open it where the same files and tokenizer made it.
 
@@ -85,7 +86,8 @@ class Corpus:
         the field ``text`` of each line, Parquet in the column ``text`` of each row; ``.xz``, ``.gz`` and
         ``.bz2`` are read as they are. A data set is a folder that ``save_to_disk`` wrote, or a name on the Hub,
         which is not asked again for what is encoded. The text is streamed and may be larger than memory. Of a
-        table (CSV, TSV, JSON, CoNLL), which is not, each row is a document. Raises InputError for a file that is
+        table (CSV, TSV, JSON, CoNLL), which is not, each row is a document. `column` names the column or field that
+        is read instead, where there are any. Raises InputError for a file that is
         missing, empty or not text.
         """
         folder = Path(folder)
@@ -96,7 +98,7 @@ class Corpus:
         known = facts if begun else None
         for file in files:
             if known is None or file.exists():
-                check(file)
+                check(file, column)
         backend = plain(tokenizer)
         how = apart(backend)
         made_of = {
@@ -104,7 +106,11 @@ class Corpus:
             "version": known["made_of"]["version"] if known else VERSION if how.signs else 1,
             "files": [_fingerprint(file, known) for file in files],
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
-        } | ({"unseen": unseen.fingerprint} if unseen else {})
+        } | {
+            name: value
+            for name, value in (("unseen", unseen and unseen.fingerprint), ("column", column))
+            if value
+        }
         if facts is not None and facts["made_of"] == made_of:
             return cls(folder, facts)
 
@@ -118,7 +124,7 @@ class Corpus:
             )
         # Written beside and renamed at the end, so that a folder of this name is always whole.
         partial = folder.with_name(folder.name + ".tmp")
-        facts = {"made_of": made_of, **encode(files, how, partial, unseen, made_of)}
+        facts = {"made_of": made_of, **encode(files, how, partial, unseen, made_of, column)}
         (partial / "corpus.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
         if folder.exists():
             shutil.rmtree(folder)

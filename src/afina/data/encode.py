@@ -31,12 +31,12 @@ PROGRESS = "progress.json"
 class _Read:
     """The documents of files without what must stay `unseen`, and how many paragraphs and sentences that were."""
 
-    def __init__(self, files: Iterable[Path], unseen: Unseen | None) -> None:
-        self.files, self.unseen, self.left_out = files, unseen, 0
+    def __init__(self, files: Iterable[Path], unseen: Unseen | None, column: str | None) -> None:
+        self.files, self.unseen, self.column, self.left_out = files, unseen, column, 0
 
     def __iter__(self) -> Iterator[list[str]]:
         for file in self.files:
-            for paragraphs in documents(file):
+            for paragraphs in documents(file, self.column):
                 kept = self.unseen.kept(paragraphs) if self.unseen else paragraphs
                 self.left_out += len(paragraphs) - len(kept)
                 yield kept
@@ -90,7 +90,12 @@ def plain(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 
 def encode(
-    files: list[Path], how: Apart, folder: Path, unseen: Unseen | None, made_of: dict[str, Any]
+    files: list[Path],
+    how: Apart,
+    folder: Path,
+    unseen: Unseen | None,
+    made_of: dict[str, Any],
+    column: str | None = None,
 ) -> dict[str, Any]:
     """Write `tokens.bin`, `sentences.bin` and `documents.bin` into `folder` and return their type and counts.
 
@@ -98,7 +103,7 @@ def encode(
     The texts are read from the start again, which takes a small part of the time. Raises InputError for a file that is
     not text, and OSError where the disk is full: what is there then can be gone on with too.
     """
-    read = _Read(files, unseen)
+    read = _Read(files, unseen, column)
     dtype = np.dtype(np.uint16 if how.backend.get_vocab_size() <= 1 << 16 else np.uint32)
     done = _begun(folder, made_of, dtype) or _new(folder, made_of, dtype)
     sizes = _sizes(done, dtype)

@@ -66,8 +66,8 @@ def fetch(name: str) -> Table:
         return _table(load_dataset(path, configuration or None), name)
 
 
-def texts(source: Path) -> Iterator[str]:
-    """Yield the column `text` of the training part (or the first) of a data set that may be larger than memory.
+def texts(source: Path, column: str | None = None) -> Iterator[str]:
+    """Yield the column named, else `text`, of the training part (or the first) of a data set that may be larger than memory.
 
     One that is saved stays on the disk, one of the Hub is read as it arrives (with HF_HUB_OFFLINE=1 from its copy in
     the cache). Raises InputError as `saved` and `fetch` do, and where there is no such column.
@@ -84,18 +84,25 @@ def texts(source: Path) -> Iterator[str]:
         )
         if isinstance(data, dict):
             data = data["train"] if "train" in data else data[next(iter(data))]
-        columns = data.column_names or [*next(iter(data), {"text": ""})]
-        if "text" not in columns:
-            raise InputError(
-                _('{file} has no column "text"; its columns are {names}.').format(
-                    file=name, names=", ".join(columns)
-                )
+        held = data.column_names or [*next(iter(data), {column or "text": ""})]
+        chosen = text_column(held, column, name)
+        yield from strings((row[chosen] for row in data.select_columns([chosen])), chosen, name)
+
+
+def text_column(columns: Iterable[str], named: str | None, source: str) -> str:
+    """Return the column named, else `text`; InputError with those that are there where it is none of them."""
+    held, column = list(columns), named or "text"
+    if column not in held:
+        raise InputError(
+            _('{file} has no column "{column}"; its columns are {names}.').format(
+                file=source, column=column, names=", ".join(held)
             )
-        yield from strings((row["text"] for row in data.select_columns(["text"])), name)
+        )
+    return column
 
 
-def strings(values: Iterable[Any], source: str) -> Iterator[str]:
-    """Yield the texts of a column `text`, without those that are missing or empty; InputError for other values."""
+def strings(values: Iterable[Any], column: str, source: str) -> Iterator[str]:
+    """Yield the texts of a column, without those that are missing or empty; InputError for other values."""
     for value in values:
         if isinstance(value, str):
             if value:
@@ -103,8 +110,8 @@ def strings(values: Iterable[Any], source: str) -> Iterator[str]:
         elif value is not None:
             raise InputError(
                 _(
-                    'The column "text" of {source} holds {value} where a text should be. Give one of strings.'
-                ).format(source=source, value=repr(value)[:40])
+                    'The column "{column}" of {source} holds {value} where a text should be. Give one of strings.'
+                ).format(column=column, source=source, value=repr(value)[:40])
             )
 
 

@@ -26,6 +26,9 @@ def parse_json(text: str, source: str, notes: list[str]) -> Table:
         raise InputError(_broken(source, error.lineno, error)) from error
     except RecursionError as error:
         raise InputError(_("{source} is nested too deeply to be a table.").format(source=source)) from error
+    except ValueError as error:
+        sentence = _("{source} holds a number of too many digits. Shorten it, or write it as a string.")
+        raise InputError(sentence.format(source=source)) from error
     return _table(_rows(value, source), text, source, notes)
 
 
@@ -41,18 +44,28 @@ def parse_jsonl(text: str, source: str, notes: list[str]) -> Table:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(_broken(source, number, error)) from error
-        except RecursionError as error:
-            sentence = _("Line {line} of {source} is nested too deeply to be a row.")
-            raise InputError(sentence.format(line=number, source=source)) from error
+        row = value_of(line, number, source)
         if not isinstance(row, dict):
             sentence = _('Line {line} of {source} is no JSON object ({{"column": value, ...}}).')
             raise InputError(sentence.format(line=number, source=source))
         rows.append(row)
     return _table(rows, text, source, notes)
+
+
+def value_of(line: str, number: int, source: str) -> Any:
+    """Return what a line of JSON Lines holds; InputError with its number where it cannot be read."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(_broken(source, number, error)) from error
+    except RecursionError as error:
+        sentence = _("Line {line} of {source} is nested too deeply to be a row.")
+        raise InputError(sentence.format(line=number, source=source)) from error
+    except ValueError as error:  # Python's own limit, against numbers that take minutes to read
+        sentence = _(
+            "Line {line} of {source} holds a number of too many digits. Shorten it, or write it as a string."
+        )
+        raise InputError(sentence.format(line=number, source=source)) from error
 
 
 def _table(rows: list[Row], text: str, source: str, notes: list[str]) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import re
 import zlib
@@ -13,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from afina.data import encoding, hub
+from afina.core import Table, mended
+from afina.data import encoding, hub, json_rows
 from afina.errors import InputError
 from afina.messages import _
 
 OPENERS = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+LINES = {".jsonl", ".ndjson"}
+START = 65536  # bytes of a file that are looked at before all else
 TABLES = {".csv", ".tsv", ".json", ".conll", ".conllu"}  # rows of a task, read at once
 # Final punctuation, closing signs, blank, then a sign that opens a sentence, a capital or a digit.
 # The classes are those of Spanish and English; abbreviations ("Sr. Pérez") are cut like sentence ends,
@@ -35,10 +37,12 @@ def split_sentences(paragraph: str) -> list[str]:
     return [sentence for sentence in map(str.strip, sentences) if sentence]
 
 
-def check(file: Path) -> None:
+def check(file: Path, column: str | None = None) -> None:
     """Raise InputError where the beginning of a file, or of a data set, tells that it is no text to learn from."""
+    from afina.data.read import OTHERS, ZSTD
+
     if hub.is_dataset(file):
-        if next(hub.texts(file), None) is None:
+        if next(hub.texts(file, column), None) is None:
             raise InputError(_("The text file {file} is empty.").format(file=file))
         return
     if file.is_dir():
@@ -48,11 +52,13 @@ def check(file: Path) -> None:
     if file.stat().st_size == 0:
         raise InputError(_("The text file {file} is empty.").format(file=file))
     if _kind(file) == ".parquet":
-        if next(_parquet_texts(file), None) is None:
+        if next(_parquet_texts(file, column), None) is None:
             raise InputError(_("The text file {file} is empty.").format(file=file))
         return
     with reading(file), _binary(file) as stream:
-        start = stream.read(65536)
+        start = stream.read(START)
+    if start.startswith(ZSTD):
+        raise InputError(_(OTHERS[ZSTD]).format(source=file))
     if b"\0" in start:
         if name := encoding.wide(start):
             raise InputError(
@@ -67,6 +73,10 @@ def check(file: Path) -> None:
         )
     if not start.strip():
         raise InputError(_("The text file {file} holds nothing but blanks.").format(file=file))
+    if _kind(file) not in TABLES:
+        lines = start.split(b"\n")
+        for number, line in enumerate(lines if len(start) < START else lines[:-1], 1):
+            _decoded(line, number, file)
 
 
 def _kind(file: Path) -> str:
@@ -101,28 +111,31 @@ def _lines(file: Path) -> Iterator[str]:
     """The lines as text; a line that is not UTF-8 is an InputError that names it."""
     with reading(file), _binary(file) as stream:
         for number, line in enumerate(stream, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    _("{file}, line {line}: the text is not UTF-8. Save the file as UTF-8.").format(
-                        file=file, line=number
-                    )
-                ) from error
-            yield text.strip()
+            yield _decoded(line, number, file).strip()
 
 
-def documents(file: Path) -> Iterator[list[str]]:
-    """The documents of a file or data set, each a list of paragraphs."""
+def _decoded(line: bytes, number: int, file: Path) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            _("{file}, line {line}: the text is not UTF-8. Save the file as UTF-8.").format(
+                file=file, line=number
+            )
+        ) from error
+
+
+def documents(file: Path, column: str | None = None) -> Iterator[list[str]]:
+    """The documents of a file or data set, each a list of paragraphs; `column` holds them where rows have several."""
     kind = _kind(file)
     if hub.is_dataset(file):
-        texts = hub.texts(file)
+        texts = hub.texts(file, column)
     elif kind == ".parquet":
-        texts = _parquet_texts(file)
-    elif kind in (".jsonl", ".ndjson"):
-        texts = _jsonl_texts(file)
+        texts = _parquet_texts(file, column)
+    elif kind in LINES:
+        texts = _jsonl_texts(file, column)
     elif kind in TABLES:
-        texts = _table_texts(file)
+        texts = _table_texts(file, column)
     else:
         paragraphs: list[str] = []
         for line in _lines(file):
@@ -139,29 +152,30 @@ def documents(file: Path) -> Iterator[list[str]]:
             yield paragraphs
 
 
-def _jsonl_texts(file: Path) -> Iterator[str]:
+def _jsonl_texts(file: Path, column: str | None) -> Iterator[str]:
+    """The strings of the field `column` (`text`) of each line; a line without one is an InputError that names it."""
+    name = column or "text"
     for number, line in enumerate(_lines(file), 1):
         if not line:
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+        row = json_rows.value_of(line, number, str(file))
+        if isinstance(row, dict) and row and name not in row:
             raise InputError(
-                _("{file}, line {line}: not valid JSON ({reason}).").format(
-                    file=file, line=number, reason=error.msg
-                )
-            ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise InputError(
-                _('{file}, line {line}: expected an object with a string field "text".').format(
-                    file=file, line=number
+                _('{file}, line {line}: there is no field "{name}"; its fields are {names}.').format(
+                    file=file, line=number, name=name, names=", ".join(map(mended, row))
                 )
             )
-        yield row["text"]
+        if not isinstance(row, dict) or not isinstance(row.get(name), str):
+            raise InputError(
+                _('{file}, line {line}: expected an object with a string field "{name}".').format(
+                    file=file, line=number, name=name
+                )
+            )
+        yield mended(row[name])
 
 
-def _parquet_texts(file: Path) -> Iterator[str]:
-    """The strings of the column `text`; what is no Parquet file, broken or of other values is an InputError."""
+def _parquet_texts(file: Path, column: str | None) -> Iterator[str]:
+    """The strings of `column` (`text`); what is no Parquet file, broken or of other values is an InputError."""
     import pyarrow
     from pyarrow import parquet
 
@@ -170,43 +184,67 @@ def _parquet_texts(file: Path) -> Iterator[str]:
     except pyarrow.ArrowInvalid as error:
         raise InputError(_("{file} is not a Parquet file.").format(file=file)) from error
     with source:
-        names = source.schema_arrow.names
-        if "text" not in names:
-            raise InputError(
-                _('{file} has no column "text"; its columns are {names}.').format(
-                    file=file, names=", ".join(names)
-                )
-            )
+        name = hub.text_column(source.schema_arrow.names, column, str(file))
         try:
-            for batch in source.iter_batches(batch_size=1000, columns=["text"]):
-                yield from hub.strings(batch.column(0).to_pylist(), str(file))
+            for batch in source.iter_batches(batch_size=1000, columns=[name]):
+                yield from hub.strings(batch.column(0).to_pylist(), name, str(file))
         except (pyarrow.ArrowException, OSError) as error:
             sentence = _("{source} is a broken Parquet file ({reason}). Write it again.")
             raise InputError(sentence.format(source=file, reason=str(error).split("\n")[0])) from error
 
 
-def _table_texts(file: Path) -> Iterator[str]:
-    """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
+def has_columns(file: Path) -> bool:
+    """Whether the texts of a file or data set stand in a column or a field, and not as they are."""
+    return hub.is_dataset(file) or _kind(file) in {".parquet", *LINES, *TABLES}
+
+
+def column_in_words(file: Path, named: str | None) -> str | None:
+    """Say which column of a table was guessed to hold the texts, None where there is nothing to guess."""
+    from afina.data.columns import why
+    from afina.data.read import read
+
+    if named or hub.is_dataset(file) or _kind(file) not in TABLES:
+        return None
+    column, role = _column(read(file, offline=True), file, None)
+    return _("Of {file} the column '{column}' is read: {why}.").format(
+        file=file, column=column, why=why(column, "context" if role == "context" else "text")
+    )
+
+
+def _column(table: Table, file: Path, named: str | None) -> tuple[str, str]:
+    """The column of a task's rows that is read, and what it holds: texts, words, or what questions are about."""
     from afina.data import conll
     from afina.data.columns import guess, named_like
+
+    if named:
+        column = guess(table, "text", named)
+        return column, "tokens" if isinstance(table.rows[0][column], list) else "text"
+    if _kind(file) == ".json":
+        if named_like(table, "question") and (context := named_like(table, "context")):
+            return context, "context"
+        if not named_like(table, "text") and (words := named_like(table, "tokens")):
+            return words, "tokens"
+    elif all(isinstance(value, list) for value in table.rows[0].values()) and (
+        words := conll.words(table, table.columns)
+    ):
+        return words, "tokens"
+    return guess(table, "text"), "text"
+
+
+def _table_texts(file: Path, named: str | None) -> Iterator[str]:
+    """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
     from afina.data.read import read
     from afina.data.value import text_of
 
     table = read(file, offline=True)
-    words, context = None, None
-    if _kind(file) == ".json":
-        context = named_like(table, "context") if named_like(table, "question") else None
-        words = None if context or named_like(table, "text") else named_like(table, "tokens")
-    elif table.rows and all(isinstance(value, list) for value in table.rows[0].values()):
-        words = conll.words(table, table.columns)
-    column = context or words or guess(table, "text")
+    column, role = _column(table, file, named)
     before = None
     for row in table.rows:
         value = row.get(column)
-        if context and value == before:
+        if role == "context" and value == before:
             continue
         before = value
-        if words and isinstance(value, list):
+        if role == "tokens" and isinstance(value, list):
             yield " ".join(str(word) for word in value if word is not None)
         else:
             yield text_of(value) or ""

@@ -23,6 +23,7 @@ PACKED: dict[bytes, Callable[[bytes], bytes]] = {
 }
 PACKED_ENDINGS = (".gz", ".bz2", ".xz")
 PARQUET = b"PAR1"
+ZSTD = b"(\xb5/\xfd"
 TEXT_FORMATS: dict[str, Callable[[str, str, list[str]], Table]] = {
     ".csv": delimited.parse,
     ".tsv": delimited.parse,
@@ -38,7 +39,7 @@ ENDINGS = tuple(ending + packed for ending in TABLES for packed in ("", *PACKED_
 OTHERS = {
     b"PK\x03\x04": N_("{source} is an Excel workbook or a zip archive. Save the sheet as CSV, or unpack it."),
     b"\xd0\xcf\x11\xe0": N_("{source} is an old Excel workbook. Save the sheet as CSV (UTF-8)."),
-    b"(\xb5/\xfd": N_("{source} is compressed with zstd. Unpack it, or compress it as .gz, .bz2 or .xz."),
+    ZSTD: N_("{source} is compressed with zstd. Unpack it, or compress it as .gz, .bz2 or .xz."),
     b"7z\xbc\xaf": N_("{source} is a 7z archive. Unpack it and give the table in it."),
     b"%PDF": N_("{source} is a PDF. Give a table: CSV, JSON, JSONL or Parquet."),
     b"\x80\x02": N_(
