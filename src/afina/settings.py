@@ -14,7 +14,7 @@ from afina.messages import N_, _
 from afina.names import unknown
 
 # Settings that name a file or a folder, or several in a list: they are looked for, and compared, by where they lie.
-FILES = ("data", "texts", "validation", "test", "model", "neutral", "replay_text", "task_data")
+FILES = ("data", "texts", "validation", "test", "model", "neutral", "replay_text", "task_data", "tokenizer")
 
 
 class Settings(BaseModel):

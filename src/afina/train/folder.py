@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -63,6 +63,20 @@ def check(run: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def check_spared(run: Path, needed: Iterable[str | Path]) -> None:
+    """Raise InputError where something that the new run needs would be removed with the run that it replaces."""
+    left = [place.resolve() for place in _left(run)]
+    for each in needed:
+        place = Path(each).expanduser()
+        if any(place.resolve().is_relative_to(part) for part in left):
+            raise InputError(
+                _(
+                    "{file} lies in {run}, in what --overwrite removes, and the new run needs it: name another folder "
+                    "with --output-dir."
+                ).format(file=place, run=run)
+            )
+
+
 def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the folder, empty unless a run in it goes on; InputError where it may not or cannot be written."""
     check(run, resume=resume, overwrite=overwrite)
@@ -106,12 +120,16 @@ def unless_refused(run: Path, *, new: bool) -> Iterator[None]:
 
 def _clear(run: Path) -> None:
     """Remove what a run has left, last of all what makes it known as one: a kill in between leaves a run to overwrite."""
+    for place in _left(run):
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def _left(run: Path) -> Iterator[Path]:
     for part in (*FOLDERS, *reversed(FILES)):
-        for place in (*(run / f"{part}{half}" for half in HALF), run / part):
-            if place.is_dir():
-                shutil.rmtree(place)
-            else:
-                place.unlink(missing_ok=True)
+        yield from (*(run / f"{part}{half}" for half in HALF), run / part)
 
 
 def is_run(folder: Path) -> bool:

@@ -1,8 +1,8 @@
 """Which run is meant: a new one, the repeat of a `run.toml`, or one that goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from afina.errors import InputError
@@ -133,6 +133,24 @@ def as_recorded(
         raise InputError(" ".join([*changed, _("Start anew with --overwrite.")]))
     prepared.notes.extend(changed)
     return recorded | {"model": model}
+
+
+def check_spared(run: Path, settings: Mapping[str, Any], source: Path | None) -> None:
+    """Raise InputError where a file that the settings name, or the model's folder, would be removed with an old run."""
+    from afina.train import folder
+
+    if settings.get("overwrite") and not settings.get("resume"):
+        folder.check_spared(run, [*_named(settings), *([source] if source else [])])
+
+
+def _named(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the files that settings name, those of stages among them."""
+    for name in FILES:
+        value = settings.get(name)
+        values = value if isinstance(value, list | tuple) else [value]
+        yield from (str(each) for each in values if isinstance(each, str | PurePath))
+    for stage in settings.get("stage") or []:
+        yield from _named(stage)
 
 
 def write(run: Path, settings: Mapping[str, Any], found: Mapping[str, Any] | None = None) -> None:

@@ -26,7 +26,7 @@ from afina.verbs._describe import (
     summary,
     trained_weights,
 )
-from afina.verbs._job import as_recorded, job, write
+from afina.verbs._job import as_recorded, check_spared, job, write
 from afina.verbs._located import located
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
@@ -134,6 +134,7 @@ def finetune(
         )
     _folds.refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
+    check_spared(run, {"data": data} | chosen.verb.model_dump(), source)
     prepared = rows_of(data, chosen, unseen)
     recorded = as_recorded(prepared, source, chosen, recorded)
     if chosen.verb.stage:
