@@ -22,6 +22,8 @@ from afina.models import vocabulary
 from afina.models.find import find
 from afina.models.load import load, load_config, load_tokenizer, read_tokenizer
 from afina.tasks.masked_lm import MaskedLm
+from afina.train.folder import fingerprint
+from afina.train.run import Run
 from afina.verbs import _domain, _pretraining
 from afina.verbs._phases import between, phases, replayed
 from test_pretrain import corpus
@@ -410,6 +412,27 @@ def test_a_model_that_lacks_what_is_to_be_learnt_is_refused(
         ("text.txt --model encoder --replay-text general.txt", "--replay-text"),
         ("text.txt --model encoder --replay 0.1 --replay-text missing.txt", "does not exist"),
         ("text.txt --model encoder --task-data missing.txt", "does not exist"),
+        ("text.txt --model encoder --replay 0.1 --replay-text ./text.txt", "is text.txt itself"),
+        (
+            "text.txt --model encoder --validation nine.txt --replay 0.1 --replay-text nine.txt",
+            "is nine.txt itself",
+        ),
+        ("text.txt --model encoder --replay 0.1 --replay-text chinese.txt", "of the text in chinese.txt"),
+        ("text.txt --model encoder --replay 0.1 --replay-text one.txt --dry-run", "one.txt is one document"),
+        (
+            "text.txt --model encoder --replay 0.1 --replay-text latin.txt --dry-run",
+            "latin.txt, line 1: the text is not",
+        ),
+        (
+            "text.txt --model decoder --replay 0.1 --replay-text late.txt --dry-run",
+            "late.txt, line 2001: the text is not",
+        ),
+        (
+            "text.txt --model encoder --validation latin.txt --dry-run",
+            "latin.txt, line 1: the text is not UTF-8",
+        ),
+        ("text.txt --model encoder --text resumen", "has no columns: leave out --text"),
+        ("text.txt --model t5", "t5 is an encoder-decoder"),
         ("text.txt --model encoder --method lorra", "Did you mean 'lora'"),
         ("text.txt --model encoder --method houlsby", "cannot be merged"),
         ("text.txt --model encoder --method head", "leaves the model's body as it is"),
@@ -432,6 +455,13 @@ def test_what_is_refused_leaves_everything_as_it_was(
     (tmp_path / "empty.txt").touch()
     corpus(tmp_path / "few.txt", 3)
     corpus(tmp_path / "nine.txt", 9)
+    corpus(tmp_path / "one.txt", 1)
+    (tmp_path / "latin.txt").write_bytes("El niño comió.\n\n".encode("latin-1") * 9)
+    (tmp_path / "late.txt").write_bytes(
+        b"The train was late, and nobody knew why.\n" * 2000 + b"El ni\xf1o.\n"
+    )
+    if "t5" in words:
+        families.build("T5", tmp_path / "t5")
     (tmp_path / "chinese.txt").write_text(
         "\n\n".join(["今天天气很好，我们去公园散步。"] * 50), encoding="utf-8"
     )
@@ -451,3 +481,93 @@ def test_what_is_refused_leaves_everything_as_it_was(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert toy.content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("adapt text.txt --model run", "run/best"),
+        ("adapt text.txt --model run/last/../best", "run/last/../best"),
+        ("adapt text.txt --model link", "link"),
+        ("adapt run/corpus/text.txt --model encoder", "run/corpus/text.txt"),
+        ("adapt text.txt --model encoder --validation run/corpus/text.txt", "run/corpus/text.txt"),
+        (
+            "adapt text.txt --model encoder --replay 0.1 --replay-text run/corpus/text.txt",
+            "run/corpus/text.txt",
+        ),
+        ("pretrain text.txt --model run", "run/best"),
+        ("pretrain text.txt --tokenizer run/tokenizer", "run/tokenizer"),
+        ("finetune toy.csv --model run --method lora", "run/best"),
+        ("finetune run/predictions.csv", "run/predictions.csv"),
+        ("finetune chain.toml", "run/corpus/text.txt"),
+    ],
+)
+def test_what_a_run_needs_is_not_removed_with_the_one_that_it_replaces(
+    words: str, needed: str, afina_: Command, models: dict[str, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for name in ("best", "last", "tokenizer"):
+        shutil.copytree(models["encoder"], run / name)
+    (run / "corpus").mkdir()
+    corpus(run / "corpus" / "text.txt", 30)
+    (run / "run.toml").write_text('data = "toy.csv"\n', encoding="utf-8")
+    toy.table(run / "predictions.csv")
+    toy.table(tmp_path / "toy.csv")
+    (tmp_path / "link").symlink_to(run / "best")
+    (tmp_path / "chain.toml").write_text(
+        'data = "toy.csv"\n[[stage]]\nverb = "adapt"\ntexts = ["run/corpus/text.txt"]\n', encoding="utf-8"
+    )
+    before = toy.content(run)
+    said = afina_(*words.split(), "--output-dir", "run", "--overwrite", "--quiet")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{needed} lies in run," in said.err
+    assert toy.content(run) == before
+
+
+@pytest.mark.parametrize("verb", ["adapt", "pretrain"])
+def test_a_run_goes_on_from_the_model_that_it_began_from_only(
+    verb: str, afina_: Command, models: dict[str, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(models["encoder"], tmp_path / "base")
+    resumed = (verb, "--resume", "--output-dir", "run", "--quiet")
+    assert afina_(verb, "text.txt", "--model", "base", *SMALL, "--max-steps", "1", *resumed[2:]).code == 0
+    assert Run(tmp_path / "run").recorded["model"] == fingerprint(tmp_path / "base")
+    assert afina_(*resumed).code == 0
+    file = tmp_path / "base" / "model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    before = toy.content(tmp_path / "run")
+    for more in ((), ("--dry-run",)):
+        said = afina_(*resumed, *more)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert "The model base is not the model of the run" in said.err
+    assert toy.content(tmp_path / "run") == before
+    # A run that was begun before this was recorded.
+    settings = tmp_path / "run" / "run.toml"
+    settings.write_text(
+        "".join(
+            line
+            for line in settings.read_text("utf-8").splitlines(True)
+            if fingerprint(models["encoder"]) not in line
+        ),
+        encoding="utf-8",
+    )
+    assert afina_(*resumed).code == 0
+    assert "model" not in Run(tmp_path / "run").recorded
+
+
+@pytest.mark.parametrize("verb", ["adapt", "pretrain"])
+def test_the_column_that_is_named_is_learnt(verb: str, afina_: Command, tmp_path: Path) -> None:
+    rows = [(f"El gato {i} duerme en la casa.", f"perro {i}") for i in range(300)]
+    toy.table(tmp_path / "rows.csv", rows, ("texto", "resumen"))
+    words = (verb, "rows.csv", "--model", "encoder", *SMALL[:-1], "--max-steps", "1")
+    said = afina_(*words, "--dry-run")
+    assert said.code == 0 and "Of rows.csv the column 'texto' is read: by its name." in said.err
+    said = afina_(*words, "--text", "resume", "--dry-run")
+    assert said.code == 2 and "Did you mean 'resumen'" in said.err
+    said = afina_(*words, "--text", "resumen", "--quiet", "--output-dir", "run")
+    assert said.code == 0, said.err
+    read = load_tokenizer(tmp_path / "encoder").decode(Corpus.open(tmp_path / "run" / "corpus").tokens)
+    assert "perro" in read and "gato" not in read
+    assert Run(tmp_path / "run").settings["text"] == "resumen"

@@ -82,9 +82,8 @@ def _command(verb: str, sentence: str, arguments: list[str], owners: tuple[str, 
     fields = dict(knobs(find("verbs", verb)))
     unlike: set[str] = set()  # whose default depends on the task or the method
     for owner in owners:
-        if owner == "masked_lm":  # what a training on plain text may learn, which has no columns
-            own = knobs(find("tasks", owner))
-            fields |= {name: field for name, field in own.items() if name != "text"}
+        if owner == "masked_lm":  # what a training on plain text may learn
+            fields |= knobs(find("tasks", owner))
             continue
         for name in known(owner):
             own = knobs(find(owner, name))

@@ -35,27 +35,26 @@ class Nearness(NamedTuple):
     far: bool | None
 
 
-def check_tokenizer(texts: list[Path], tokenizer: Any, model: str) -> None:
-    """Raise InputError where much of the text is unknown to the tokenizer."""
+def check_tokenizer(texts: list[Path], tokenizer: Any, model: str, column: str | None = None) -> None:
+    """Raise InputError where the beginning of a text cannot be read, or much of it is unknown to the tokenizer."""
     from afina.data.encode import plain
 
+    beginning = list(_paragraphs(texts, TOKENIZED, column))
     if tokenizer.unk_token_id is None:
         return
-    encodings = plain(tokenizer).encode_batch_fast(
-        list(_paragraphs(texts, TOKENIZED)), add_special_tokens=False
-    )
+    encodings = plain(tokenizer).encode_batch_fast(beginning, add_special_tokens=False)
     counted = Counter(token for encoding in encodings for token in encoding.ids)
     share = counted[tokenizer.unk_token_id] / max(1, counted.total())
     if share > UNKNOWN:
         raise InputError(
             _(
-                "The tokenizer of {model} does not know {share} %\u00a0of the text: it does not fit. Choose a model of "
-                "the text's language, or train one with afina pretrain."
-            ).format(model=model, share=number(100 * share))
+                "The tokenizer of {model} does not know {share} %\u00a0of the text in {files}: it does not fit. Choose a "
+                "model of the text's language, or train one with afina pretrain."
+            ).format(model=model, share=number(100 * share), files=", ".join(str(text) for text in texts))
         )
 
 
-def nearness(texts: list[Path], rows: Path) -> Nearness:
+def nearness(texts: list[Path], rows: Path, column: str | None = None) -> Nearness:
     """Return how near the texts are to the rows of a task, by the words of both that are not common everywhere.
 
     The divergence is that of Jensen and Shannon (Lin 1991) between samples of one size, less what two samples of one
@@ -69,7 +68,10 @@ def nearness(texts: list[Path], rows: Path) -> Nearness:
         for language in LANGUAGES
         for word, _times in Counter(_words([TEXTS / f"{language}.txt"])).most_common(COMMON)
     }
-    sides = [np.array([word for word in _words(files) if word not in common]) for files in (texts, [rows])]
+    sides = [
+        np.array([word for word in words if word not in common])
+        for words in (_words(texts, column), _words([rows]))
+    ]
     if not len(sides[1]):
         raise InputError(_("No words were found in {files}.").format(files=rows))
     most = min(SAMPLE, *map(len, sides))
@@ -108,17 +110,18 @@ def in_words(found: Nearness, rows: str) -> str:
     return f"{measured} {verdict[found.far]}"
 
 
-def _words(files: list[Path]) -> list[str]:
-    return [word for paragraph in _paragraphs(files, CHARACTERS) for word in WORD.findall(paragraph.lower())]
+def _words(files: list[Path], column: str | None = None) -> list[str]:
+    read = _paragraphs(files, CHARACTERS, column)
+    return [word for paragraph in read for word in WORD.findall(paragraph.lower())]
 
 
-def _paragraphs(files: list[Path], most: int) -> Iterator[str]:
+def _paragraphs(files: list[Path], most: int, column: str | None) -> Iterator[str]:
     """Yield the first `most` characters of the files, as many of each."""
     from afina.data.plain_text import documents
 
     for file in files:
         room = most // len(files)
-        for paragraphs in documents(file):
+        for paragraphs in documents(file, column):
             for paragraph in paragraphs:
                 yield paragraph[: max(0, room)]
                 room -= len(paragraph)

@@ -20,6 +20,7 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
     if chosen.tokenizer:
         raise InputError(_("--model brings its own tokenizer: leave out --tokenizer."))
     folder = find(chosen.model, offline=offline)
+    check_kind(folder, chosen.model)
     if writes(folder) != (chosen.objective == "clm"):
         raise InputError(
             _(
@@ -27,6 +28,19 @@ def source(chosen: Any, *, offline: bool) -> Path | None:
             ).format(model=chosen.model, objective=chosen.objective)
         )
     return folder
+
+
+def check_kind(source: Path, model: str) -> None:
+    """Raise InputError where the model is an encoder-decoder, which neither objective is for."""
+    from afina.models.load import load_config
+
+    if load_config(source).is_encoder_decoder:
+        raise InputError(
+            _(
+                "{model} is an encoder-decoder, which cannot be trained on plain text here. Choose an encoder (BERT) or a "
+                "decoder (GPT)."
+            ).format(model=model)
+        )
 
 
 def pairing(task: Any, source: Path | None, model: str | None, *, asked: bool, quiet: bool) -> Any:

@@ -44,9 +44,19 @@ def as_begun(
     return old, kept | passing(settings)
 
 
-def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
-    """Return the run's folder; InputError where a text, or one of `others`, or the folder cannot be used."""
-    from afina.data.plain_text import check
+def place(
+    texts: list[Path],
+    chosen: Any,
+    *,
+    column: str | None,
+    replay: str | None = None,
+    rows: str | None = None,
+) -> Path:
+    """Return the run's folder; InputError where it, or one of the files that are read, cannot be used.
+
+    `column` is that of the texts and of the held-out text; `replay` and `rows` of a task are files of their own.
+    """
+    from afina.data.plain_text import check, has_columns
     from afina.train import folder
 
     if not texts:
@@ -57,33 +67,89 @@ def place(texts: list[Path], chosen: Any, *others: str | None) -> Path:
                 file=settings
             )
         )
-    for text in [*texts, *(Path(other) for other in others if other)]:
+    if column and not any(map(has_columns, texts)):
+        raise InputError(
+            _("{file} is plain text and has no columns: leave out --text.").format(file=texts[0])
+        )
+    read = [*texts, *([Path(chosen.validation)] if chosen.validation else [])]
+    others = [Path(other) for other in (replay, rows) if other]
+    for text, own in [*((text, column) for text in read), *((text, None) for text in others)]:
         if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
-            check(text)
+            check(text, own)
     if not chosen.resume:
-        _check_apart(texts, chosen.validation)
+        _check_apart(texts, chosen.validation, replay)
     run = folder.place(chosen.output_dir, str(texts[0]))
     folder.check(run, resume=chosen.resume, overwrite=chosen.overwrite)
     return run
 
 
-def _check_apart(texts: list[Path], validation: str | None) -> None:
-    """Raise InputError where a text is named twice, or one of them is the held-out text."""
+def begins_from(run: Path, source: Path | None, chosen: Any) -> dict[str, Any]:
+    """Return the hash of the weights that the run begins from, as it is recorded; nothing of a new model.
+
+    InputError where a run is to go on and these are others now. Of a run that has recorded none, none is.
+    """
+    from afina.train.folder import fingerprint
+    from afina.train.run import Run
+
+    if source is None:
+        return {}
+    model = fingerprint(source)
+    if not chosen.resume:
+        return {"model": model}
+    recorded = Run(run).recorded.get("model")
+    if recorded not in (None, model):
+        changed = _("The model {model} is not the model of the run: its weights have changed.")
+        raise InputError(" ".join([changed.format(model=chosen.model), _("Start anew with --overwrite.")]))
+    return {"model": recorded} if recorded else {}
+
+
+def tell_columns(files: list[Path | str | None], column: str | None, *, quiet: bool) -> None:
+    """Say which columns are read of those of the files that are tables, where nobody has named one."""
+    from afina.data.plain_text import column_in_words
+    from afina.train.track import say
+
+    for file in (Path(each) for each in files if each):
+        if file.is_file() and (sentence := column_in_words(file, column)):
+            say(sentence, quiet)
+
+
+def _check_apart(texts: list[Path], validation: str | None, replay: str | None) -> None:
+    """Raise InputError where a text is named twice, or is the held-out text too, or one of both is replayed."""
     seen: set[Path] = set()
     for text in texts:
         if text.resolve() in seen:
             raise InputError(_("The text {file} is named twice: name it once.").format(file=text))
         seen.add(text.resolve())
-    held = Path(validation or "")
-    alike = [text for text in texts if held.is_file() and text.is_file()]
-    for text in alike:
-        if text.stat().st_size == held.stat().st_size and filecmp.cmp(text, held, shallow=False):
-            raise InputError(
-                _(
-                    "The held-out text {file} is the training text {other} itself, so it could not tell what is "
-                    "learnt. Name another file with --validation, or leave it out."
-                ).format(file=held, other=text)
-            )
+    if other := _same(validation, texts):
+        raise InputError(
+            _(
+                "The held-out text {file} is the training text {other} itself, so it could not tell what is "
+                "learnt. Name another file with --validation, or leave it out."
+            ).format(file=validation, other=other)
+        )
+    if other := _same(replay, [*texts, *([Path(validation)] if validation else [])]):
+        raise InputError(
+            _(
+                "The replay text {file} is {other} itself, which the run learns from or is scored on. Name a file of "
+                "general text with --replay-text."
+            ).format(file=replay, other=other)
+        )
+
+
+def _same(named: str | None, texts: list[Path]) -> Path | None:
+    """Return the first of the texts that holds what the named file holds."""
+    file = Path(named or "")
+    return next(
+        (
+            text
+            for text in texts
+            if file.is_file()
+            and text.is_file()
+            and text.stat().st_size == file.stat().st_size
+            and filecmp.cmp(text, file, shallow=False)
+        ),
+        None,
+    )
 
 
 def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from afina.verbs import _corpus, _held_out, _initial_model, _phases, _pretrainin
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
-from afina.verbs._job import write
+from afina.verbs._job import check_spared, write
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._resolve import check_length
 from afina.verbs._settings import Chosen, begin, choose, preset_rate
@@ -57,8 +57,8 @@ class Adapt(Reading):
 def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> dict[str, Any]:
     """Train the language model `model` on with text files, and return what INTERFACE names.
 
-    `texts` are files with a blank line between documents, JSONL, Parquet, or tables of rows; an encoder guesses hidden
-    words, a decoder the next one. Says before it trains whether the text is like `task_data`, and at the end what has
+    `texts` are files with a blank line between documents, JSONL, Parquet, or tables of rows, of which `text` names the
+    column; an encoder guesses hidden words, a decoder the next one. Says before it trains whether the text is like `task_data`, and at the end what has
     been forgotten: the loss on neutral text. Raises InputError before anything is written where a file or a setting is
     wrong, and Interrupted when stopped; `resume=True` goes on. With `dry_run=True` nothing is trained or written, and
     what only training can tell is None. Paragraphs and sentences that are `unseen`, rows that a later training will be
@@ -106,7 +106,14 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
                 "such as --replay 0.1 --replay-text general.txt."
             )
         )
-    run = _text_job.place(texts, verb, verb.validation, verb.replay_text, verb.task_data)
+    column = getattr(task, "text", None)
+    read = {"texts": [str(text) for text in texts]}
+    run = _text_job.place(texts, verb, column=column, replay=verb.replay_text, rows=verb.task_data)
+    check_spared(run, read | verb.model_dump(), source)
+    began_from = _text_job.begins_from(run, source, verb)
+    _text_job.tell_columns([*texts, verb.validation], column, quiet=common.quiet)
+    _text_job.tell_columns([verb.replay_text, verb.task_data], None, quiet=common.quiet)
+    _initial_model.check_kind(source, verb.model)
     own = language_model(source)
     if own is None:
         raise InputError(
@@ -118,13 +125,17 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     verb = _resolved(verb, own, method)
     _check_method(verb, own, method)
     shorter = tokenizer = own.tokenizer
-    _tokenizer.check_fit(texts, tokenizer, verb, verb.model)
-    near = nearness(texts, Path(verb.task_data)) if verb.task_data else None
+    replayed = [Path(verb.replay_text)] if verb.replay_text else []
+    _tokenizer.check_fit(texts, tokenizer, verb, verb.model, column)
+    _tokenizer.check_fit(replayed, tokenizer, verb, verb.model)
+    if not verb.resume:
+        _corpus.check_replay(replayed, task)
+    near = nearness(texts, Path(verb.task_data), column) if verb.task_data else None
     if near:
         say(in_words(near, verb.task_data), common.quiet)
     words = []
     if verb.add_tokens and not (verb.resume and (run / "tokenizer").is_dir()):
-        words = broken_words(_tokenizer.texts_of(texts), tokenizer, verb.add_tokens)
+        words = broken_words(_tokenizer.texts_of(texts, column), tokenizer, verb.add_tokens)
         say(_listed(words, tokenizer), common.quiet)
     if verb.dry_run:
         plan = _text_job.in_tokens(verb) if verb.max_tokens else _in_passes(verb)
@@ -140,23 +151,20 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
 
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
-    read = {"texts": [str(text) for text in texts]}
     with accelerator.main_process_first():  # the others find what the first has made
         begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
         with begun:
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                write(run, read | chosen._replace(verb=verb).flat())
+                write(run, read | chosen._replace(verb=verb).flat(), began_from)
             if words and main:
                 tokenizer = _tokenizer.kept(extended(tokenizer, words), run / "tokenizer")
                 check(tokenizer, words, source)
             elif verb.add_tokens:
                 tokenizer = read_tokenizer(run / "tokenizer")
-            train, held = _corpus.corpora(texts, verb, tokenizer, run, unseen)
+            train, held = _corpus.corpora(texts, verb, tokenizer, run, unseen, column)
             _corpus.check_pairs(train, held, task, quiet=common.quiet)
             replay = (
-                _corpus.encoded(
-                    [Path(verb.replay_text)], tokenizer, run / "replay", begun=verb.resume, unseen=unseen
-                )
+                _corpus.encoded(replayed, tokenizer, run / "replay", begun=verb.resume, unseen=unseen)
                 if verb.replay
                 else None
             )
@@ -179,7 +187,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
             common.quiet or not main,
         )
     if main:
-        write(run, read | chosen._replace(verb=verb).flat())
+        write(run, read | chosen._replace(verb=verb).flat(), began_from)
     if replay:
         _phases.check_replay(phases, verb.replay, quiet=common.quiet)
     head = _initial_model.head(task, source)

@@ -20,7 +20,7 @@ from afina.verbs import (
     _text_job,
     _tokenizer,
 )
-from afina.verbs._job import write
+from afina.verbs._job import check_spared, write
 from afina.verbs._objectives import OBJECTIVES
 from afina.verbs._settings import begin
 
@@ -64,9 +64,9 @@ class Pretrain(Reading):
 def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     """Train a tokenizer and a language model on text files, and return what INTERFACE names.
 
-    `texts` are files with a blank line between documents, JSONL or Parquet. Raises InputError before anything
-    is written where a file or a setting is wrong, and Interrupted when stopped; `resume=True` goes on. With
-    `dry_run=True` nothing is trained or written, and what only training can tell is None.
+    `texts` are files with a blank line between documents, JSONL, Parquet, or tables, of which `text` names the column.
+    Raises InputError before anything is written where a file or a setting is wrong, and Interrupted when stopped;
+    `resume=True` goes on. With `dry_run=True` nothing is trained or written, and what only training can tell is None.
     """
     begin(settings)
     files = [str(text) for text in texts]
@@ -102,11 +102,15 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         raise InputError(
             _("--dropout changes nothing in a new model of --objective clm, which has none: leave it out.")
         )
-    run = _text_job.place(texts, chosen, chosen.validation)
+    read = {"texts": [str(text) for text in texts]}
+    run = _text_job.place(texts, chosen, column=task.text)
     source = _initial_model.source(chosen, offline=common.offline)
+    check_spared(run, read | chosen.model_dump(), source)
+    began_from = _text_job.begins_from(run, source, chosen)
+    _text_job.tell_columns([*texts, chosen.validation], task.text, quiet=common.quiet)
     asked = "nsp" in task.model_fields_set
     task = _initial_model.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
-    taken = _tokenizer.taken(texts, chosen, source)
+    taken = _tokenizer.taken(texts, chosen, source, task.text)
     if chosen.dry_run:
         plan = _in_hours(chosen) if chosen.hours else _text_job.in_tokens(chosen)
         return _text_job.planned(texts, chosen, run, plan, quiet=common.quiet)
@@ -119,21 +123,20 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
-    read = {"texts": [str(text) for text in texts]}
     settings = read | chosen.model_dump(mode="json") | task.model_dump(mode="json")
     with accelerator.main_process_first():  # the others find what the first has made
         # Learning a tokenizer reads all of the text: what is wrong in it is found before the folder is touched.
         made = run / "tokenizer" if chosen.resume or not main else None
-        tokenizer = taken or _tokenizer.tokenizer(texts, chosen, made)
+        tokenizer = taken or _tokenizer.tokenizer(texts, chosen, made, task.text)
         chosen = _initial_model.within(chosen, source, tokenizer)
         begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
         with begun:
             planned = _hours.recorded(run) if chosen.resume else {}
             if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                write(run, settings, planned)
+                write(run, settings, began_from | planned)
             if main and not (taken or (made and made.is_dir())):
                 tokenizer = _tokenizer.kept(tokenizer, run / "tokenizer")
-            train, held = _corpus.corpora(texts, chosen, tokenizer, run)
+            train, held = _corpus.corpora(texts, chosen, tokenizer, run, column=task.text)
             _corpus.check_pairs(train, held, task, quiet=common.quiet)
             phases = _phases.phases(
                 chosen,
@@ -161,7 +164,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 )
                 planned = _hours.plan(costs, phases, chosen)
                 if main:
-                    write(run, settings, planned)
+                    write(run, settings, began_from | planned)
         phases = [
             (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
         ]
