@@ -111,7 +111,27 @@ def test_few_tokens_and_less_precision_go_pefts_way(
 ) -> None:
     model, _fast = trained(Lora(rank=2), folders["BERT"], True)
     monkeypatch.setattr(_low_rank.Updated, "apply", None)
-    ids = torch.full((1, 15), 7)
+    assert _low_rank.pays(32 * 8, 32, 2), "else less precision would show nothing below"
+    ids = torch.full((1, 7), 7)
     assert model(input_ids=ids).logits.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
-        assert model(input_ids=ids.expand(8, -1)).logits.requires_grad
+        assert model(input_ids=ids.expand(32, -1)).logits.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("inputs", "rank", "slower", "faster"),  # tokens, as measured (benchmarks/LOG.md)
+    [
+        (256, 8, 32, 128),
+        (256, 32, 128, 256),
+        (512, 8, 128, 256),
+        (768, 8, 128, 256),
+        (768, 32, 384, 768),
+        (1024, 8, 192, 384),
+        (1024, 32, 512, 1024),
+        (2048, 8, 512, 1024),
+    ],
+)
+def test_one_product_is_for_as_many_tokens_as_pay_for_the_sum(
+    inputs: int, rank: int, slower: int, faster: int
+) -> None:
+    assert not _low_rank.pays(slower, inputs, rank) and _low_rank.pays(faster, inputs, rank)

@@ -1,7 +1,7 @@
 """The training of a linear layer with an update of low rank beside it, in PEFT's place and form, for fewer products.
 
 PEFT adds what two thin layers give to what the frozen one gives. Here the update is added to the frozen weights, which
-costs next to nothing, and one product gives the same sum. The thin products that the way back is left with are written
+many tokens pay for, and one product gives the same sum. The thin products that the way back is left with are written
 so that the short side comes first: the other way round the processor's library takes up to seven times as long.
 """
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from afina.methods._peft import NAME, layers
 
-FEW = 8  # tokens a rank; for fewer it is not worth adding the update to the weights
+# What the sum with the weights costs in tokens, for each number that a layer takes: so much in any case and so much more
+# a rank. The saving grows with the tokens and with what the layer gives, the cost with both sides (benchmarks/LOG.md).
+SUM, RANK = 20 / 88, 1 / 88
 
 
 class Updated(torch.autograd.Function):
@@ -58,13 +60,18 @@ class Linear(lora.Linear):
             and x.device.type == "cpu"
             and x.dtype == base.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
-            and x.numel() >= FEW * self.r[NAME] * x.shape[-1]
+            and pays(x.numel() // x.shape[-1], x.shape[-1], self.r[NAME])
         )
         if not plain:
             return super().forward(x, *args, **kwargs)
         first: Any = self.lora_A[NAME]
         second: Any = self.lora_B[NAME]
         return Updated.apply(x, base.weight, base.bias, first.weight, second.weight, self.scaling[NAME])
+
+
+def pays(tokens: int, inputs: int, rank: int) -> bool:
+    """Return whether one product is sooner done for so many tokens than a layer's own with two thin ones beside."""
+    return tokens >= inputs * (SUM + RANK * rank)
 
 
 def quicken(model: nn.Module) -> int:
