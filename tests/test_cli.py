@@ -230,6 +230,19 @@ def test_ctrl_c_while_the_data_is_read(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["slow.csv"]
 
 
+def test_only_verbs_that_can_go_on_say_so(afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("afina.cli._call", interrupted)
+    said = {
+        verb: afina_(verb, "run", "a text").err.strip()
+        for verb in ("finetune", "pretrain", "predict", "evaluate")
+    }
+    assert said["predict"] == said["evaluate"] == "Interrupted."
+    assert "--resume" in said["finetune"] and "--resume" in said["pretrain"]
+
+
 def test_ctrl_c_while_it_is_measured(afina_: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_given: object) -> None:
         raise KeyboardInterrupt

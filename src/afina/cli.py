@@ -57,7 +57,7 @@ def run(given: list[str]) -> int:
         command = " ".join(["afina", *(word for word in given[:1] if word in VERBS)])
         return _fail(_usage(error, given) + " " + _("See {command} --help.").format(command=command), 2)
     except (click.Abort, KeyboardInterrupt):
-        return _fail(_("Interrupted. A run that had begun goes on with --resume."), 130)
+        return _fail(_interrupted(given), 130)
     except AfinaError as error:
         return _fail(str(error), error.exit_code)
     except SystemExit:  # click's way out when the reader of a pipe (`| head`) has gone, which is no fault
@@ -198,6 +198,13 @@ def _usage(error: click.UsageError, given: list[str]) -> str:
     if isinstance(error, click.exceptions.NoSuchCommand):
         return unknown(error.command_name, list(VERBS), "verbs")
     return error.format_message()
+
+
+def _interrupted(given: list[str]) -> str:
+    """Say how the work goes on where its verb has something to go on with."""
+    if given[0] in VERBS and "resume" in knobs(find("verbs", given[0])):
+        return _("Interrupted. A run that had begun goes on with --resume.")
+    return _("Interrupted.")
 
 
 def _fail(sentence: str, code: int) -> int:
