@@ -166,6 +166,7 @@ def test_a_row_that_is_not_known_goes_through_the_blocks(folder: Path, tmp_path:
         "too large",
         "the disk is full",
         "half a row fits",
+        "memory runs out",
         "rows are padded",
         "another answer",
         "read once",
@@ -187,6 +188,8 @@ def test_it_is_given_up_without_a_trace(
         monkeypatch.setattr(frozen.os, "pwrite", raises(OSError(28, "No space left on device")))
     elif fault == "half a row fits":
         monkeypatch.setattr(frozen.os, "pwrite", lambda _file, data, _place: len(data) // 2)
+    elif fault == "memory runs out":
+        monkeypatch.setattr(frozen._Store, "read", raises(RuntimeError("could not create a primitive")))
     elif fault == "rows are padded":  # by the body itself, as Longformer does
         own = frozen._Store._keep
         monkeypatch.setattr(
@@ -199,6 +202,20 @@ def test_it_is_given_up_without_a_trace(
         assert rows == 0
     assert all("forward" not in vars(model.get_submodule(path)) for path in blocks(model))
     assert not list(tmp_path.iterdir())
+
+
+def test_another_fault_of_reading_is_no_lack_of_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = toys.case("classification-head", folder)
+    model = case.model().eval()
+    unfreeze(model, only(model, case.method))
+    monkeypatch.setattr(frozen._Store, "read", raises(RuntimeError("shapes differ")))
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        kept(model, only(model, case.method), readings(case), tmp_path),
+    ):
+        pass
 
 
 def raises(error: Exception) -> Any:

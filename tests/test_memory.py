@@ -89,9 +89,15 @@ def test_what_runs_out_is_told_from_other_faults() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4000 bytes."),  # Windows
         MemoryError(),
+        RuntimeError("could not create a primitive"),  # oneDNN, in bf16
+        RuntimeError("could not execute a primitive"),
     ):
         assert isinstance(error, memory.ERRORS) and memory.ran_out(error)
     assert not memory.ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"))
+    wrong = (
+        "could not create a primitive descriptor for the matmul primitive"  # a shape or a type, not memory
+    )
+    assert not memory.ran_out(RuntimeError(wrong))
     with pytest.raises(RuntimeError, match="allocate memory") as found:
         torch.empty(2**60)
     assert memory.ran_out(found.value), "torch says it in other words now"

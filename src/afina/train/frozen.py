@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from afina.core import Batch, Stage
 from afina.models.heads import AT_ONCE, hidden_states
 from afina.models.parts import blocks, config, depths, stack
+from afina.train import memory
 
 MOST = 4 * 2**30  # bytes that are kept at most
 FIRST = 1024  # tokens on which it is tried first
@@ -87,7 +88,7 @@ def kept(model: nn.Module, stage: Stage, readings: Readings, folder: Path | None
 
 
 def _fill(store: "_Store", model: nn.Module, readings: Readings) -> bool:
-    """Read all rows once; False where the first ones come out of the model another way than they should."""
+    """Read all rows once; False where the first come out of the model another way than they should, or there is no room."""
     model.eval()
     with torch.no_grad():
         for number, batch in enumerate(readings.batches()):
@@ -101,6 +102,10 @@ def _fill(store: "_Store", model: nn.Module, readings: Readings) -> bool:
                 if not store.fits:
                     return False
             except OSError:  # the disk is full
+                return False
+            except memory.ERRORS as error:
+                if not memory.ran_out(error):
+                    raise
                 return False
     return True
 

@@ -13,6 +13,9 @@ from afina.train.machine import processes
 
 # What torch says where it has no class of its own for it: the processor's allocator, C++, a device's driver.
 SIGNS = ("DefaultCPUAllocator: ", "std::bad_alloc", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# oneDNN keeps the reason to itself. Each is the whole message: "could not create a primitive descriptor …" says that a
+# shape or type is wrong, and once there is a descriptor there is hardly a reason left but memory.
+ONEDNN = ("could not create a primitive", "could not execute a primitive")
 ERRORS = (RuntimeError, MemoryError)  # the classes of all that `ran_out` may be asked of
 
 
@@ -58,7 +61,12 @@ def _left(groups: Iterable[str]) -> Iterator[int]:
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that there was no memory left, on the processor or on a device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(s in str(error) for s in SIGNS)
+    said = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or said in ONEDNN
+        or any(sign in said for sign in SIGNS)
+    )
 
 
 def release() -> None:
