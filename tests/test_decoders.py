@@ -12,18 +12,23 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BioGptConfig,
+    BloomConfig,
     Gemma2Config,
     GPT2Config,
+    Lfm2Config,
     LlamaConfig,
+    OPTConfig,
     PreTrainedTokenizerBase,
     Qwen3Config,
+    RwkvConfig,
     modeling_utils,
 )
 
 import families
 import toy
 import toys
-from afina.batching.pack import pack
+from afina.batching.pack import pack, reads_apart
 from afina.models.byte_bpe import train_byte_bpe
 from afina.models.find import find as find_model
 from afina.models.heads import hidden_states, vocabulary
@@ -120,10 +125,54 @@ def test_packed_texts_are_blind_to_each_other(name: str, tokenizer: PreTrainedTo
     assert found[True][3:] == found[False][3:] and found[True][2] < 0.7 * found[False][2]
 
 
-@pytest.mark.parametrize("name", DECODERS)
+STRAIGHT: dict[str, Any] = {
+    "opt": OPTConfig(
+        vocab_size=50, hidden_size=16, word_embed_proj_dim=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2
+    ),
+    "bloom": BloomConfig(vocab_size=50, hidden_size=16, n_layer=2, n_head=2),
+    "lfm2": Lfm2Config(**LLAMA, layer_types=["conv", "full_attention"]),  # which hardly mixes, as it is drawn
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*DECODERS, *STRAIGHT])
+def test_it_is_known_which_models_keep_packed_texts_apart(name: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config({**DECODERS, **STRAIGHT}[name])
+    state = torch.get_rng_state()
+    assert reads_apart(model) == (name in DECODERS)
+    assert torch.equal(state, torch.get_rng_state()) and model.training
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_packing_is_refused_where_texts_would_see_each_other(
+    more: list[str], afina_: Command, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    shape = STRAIGHT["opt"].to_dict() | {"vocab_size": len(tokenizer)}
+    AutoModelForCausalLM.from_config(OPTConfig.from_dict(shape)).save_pretrained("opt")
+    tokenizer.save_pretrained("opt")
+    words = ("finetune", "train.csv", "--task", "causal_lm", "--model", "opt", "--max-steps", "1", "--quiet")
+    said = afina_(*words, "--packing", *more)
+    assert said.code == 2 and "Leave out --packing." in said.err and said.err.count("\n") == 1
+    assert not Path("runs").exists()
+    assert afina_(*words, *more).code == 0
+
+
+def test_a_head_that_is_not_known_is_said_before_training(
+    afina_: Command, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    shape = {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 2, "context_length": 40}
+    AutoModelForCausalLM.from_config(RwkvConfig(vocab_size=len(tokenizer), **shape)).save_pretrained("rwkv")
+    tokenizer.save_pretrained("rwkv")
+    said = afina_("finetune", "train.csv", "--task", "causal_lm", "--model", "rwkv", "--max-steps", "1")
+    assert said.code == 2 and "kind 'rwkv'" in said.err and "Traceback" not in said.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", [*DECODERS, "biogpt"])
 def test_the_vocabulary_is_that_of_the_model(name: str) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(DECODERS[name]).eval()
+    biogpt = BioGptConfig(**SHAPE, hidden_size=16, intermediate_size=32, scale_embedding=False)
+    model = AutoModelForCausalLM.from_config({**DECODERS, "biogpt": biogpt}[name]).eval()
     ids = torch.tensor([[3, 7, 9, 11], [5, 6, 0, 0]])
     tensors = {"input_ids": ids, "attention_mask": (ids != 0).long()}
     with torch.no_grad():

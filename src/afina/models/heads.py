@@ -24,6 +24,7 @@ VOCABULARY = (
     ("generator_predictions", "generator_lm_head"),  # ELECTRA
     ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),  # DistilBERT
     ("lm_head",),  # RoBERTa, decoders
+    ("output_projection",),  # BioGPT
     ("head", "decoder"),  # ModernBERT
     ("predictions",),  # ALBERT
     ("cls",),
@@ -161,11 +162,16 @@ def _place(value: Any) -> Any:
 
 
 def vocabulary_modules(model: nn.Module) -> tuple[str, ...]:
-    """Return the paths of the modules that lead from the last layer to the vocabulary; TypeError where none is known."""
+    """Return the paths of the modules that lead from the last layer to the vocabulary; InputError where none is known."""
     modules = dict(model.named_modules())
     path = next((path for path in VOCABULARY if all(name in modules for name in path)), None)
     if path is None:
-        raise TypeError(f"{type(model).__name__} has no vocabulary head that is known here")
+        raise InputError(
+            _(
+                "Of a model of the kind '{kind}' afina does not know the head over the vocabulary, so it cannot learn to "
+                "write or to guess words. Choose another one, such as a GPT-2, a Llama or a BERT."
+            ).format(kind=config(model).model_type)
+        )
     return path
 
 

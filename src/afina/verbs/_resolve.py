@@ -73,6 +73,22 @@ def budget(verb: "Resolved", total: int, steps_per_epoch: int, scored_rows: int)
     )
 
 
+def check_model(task: Any, model: Any) -> None:
+    """Raise InputError where a loaded model cannot learn what the task is set to: words, or texts in one row."""
+    from afina.batching.pack import reads_apart
+    from afina.models.heads import vocabulary_modules
+
+    if task.writes:
+        vocabulary_modules(model)
+    if getattr(task, "packing", False) and not reads_apart(model):
+        raise InputError(
+            _(
+                "A model of the kind '{kind}' does not keep packed texts apart, so each would be learnt with those before "
+                "it in sight. Leave out --packing."
+            ).format(kind=model.config.model_type)
+        )
+
+
 def check_length(chosen: Any, most: int) -> None:
     """Raise InputError where longer rows are asked for than the model reads."""
     if (chosen.max_length or 0) > most:

@@ -30,7 +30,7 @@ from afina.verbs._job import as_recorded, check_spared, job, write
 from afina.verbs._located import located
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
-from afina.verbs._resolve import budget, resolved
+from afina.verbs._resolve import budget, check_model, resolved
 from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
@@ -213,6 +213,7 @@ def _train(
     total = verb.max_steps or max(1, round(verb.num_train_epochs * plan.steps_per_epoch))
     torch.manual_seed(verb.seed)
     model = load(source, task.head, task.config(), random_weights=verb.random_weights, dropout=verb.dropout)
+    check_model(task, model)
     begin(model, task.prior(splits.train))
     model = method.modify(model, tokenizer)
     if not verb.slow:
