@@ -15,7 +15,18 @@ from afina.tasks.classification import Classification
 
 Command = Callable[..., toy.Said]
 KEYS = {
-    *("run", "model", "task", "method", "scores", "baselines", "details", "rows_per_s", "tokens_per_s"),
+    *(
+        "run",
+        "model",
+        "task",
+        "method",
+        "scores",
+        "baselines",
+        "details",
+        "rows_per_s",
+        "tokens_per_s",
+        "processes",
+    ),
     *("share_of_peak", "seconds", "trained_weights", "peak_memory_mb"),
 }
 one_thread = pytest.fixture(scope="module")(toy.one_thread)

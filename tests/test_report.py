@@ -341,6 +341,19 @@ def test_numbers_in_both_languages() -> None:
     assert numbers.number(-1234567.891, 2) == "−1\u202f234\u202f567,89"
 
 
+def test_the_speed_of_several_processes_is_told_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = invent(tmp_path / "r", ["a", "b"])
+    said = {"tokens_seen": 10**6, "losses": {"validation": {}}, "run": "r", "share_of_peak": 0.5}
+    for processes in (1, 2):
+        change(run, processes=processes, tokens_per_s=5000.0)
+        console.pretrain(said | {"processes": processes, "tokens_per_s": 5000.0})
+        told = capsys.readouterr().out
+        assert ("2 processes, 2500 tokens/s in each." in told) == (processes == 2)
+        assert ("2 processes, 2500 tokens a second in each" in written(run).text) == (processes == 2)
+
+
 def test_same_folder_same_page(tmp_path: Path) -> None:
     run = invent(tmp_path / "r", MANY)
     first = finetune.write(run).read_bytes()

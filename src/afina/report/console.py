@@ -192,6 +192,12 @@ def pretrain(result: dict[str, Any]) -> None:
             share=share(result["share_of_peak"]),
         )
     )
+    if (several := result["processes"]) > 1:
+        print(
+            _("{n} processes, {speed} tokens/s in each.").format(
+                n=several, speed=number(result["tokens_per_s"] / several)
+            )
+        )
     for loss, value in result["losses"]["validation"].items():
         print(_("Held-out loss, {name}: {value}").format(name=loss, value=number(value, 3)))
     print(_("The model: {path}/best").format(path=result["run"]))

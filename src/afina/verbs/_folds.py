@@ -171,6 +171,7 @@ def pool(run: Path, folded: Folded) -> dict[str, Any]:
     return {
         "run": str(run), **{name: first[name] for name in ("model", "task", "method")}, **found,
         **{name: _rate(results, name) for name in ("rows_per_s", "tokens_per_s", "share_of_peak")},
+        "processes": first.get("processes"),
         "seconds": {
             name: round(sum(each["seconds"][name] for each in results), 2) for name in first["seconds"]
         },

@@ -92,6 +92,7 @@ def figures(
         "run": str(run),
         "tokens_seen": progress.tokens,
         "tokens_per_s": round(speed, 1),
+        "processes": machine.processes(),
         "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
         "losses": {"validation": losses(chosen, scores)},
         "scores": {"validation": scores},

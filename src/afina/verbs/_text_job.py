@@ -174,7 +174,7 @@ def planned(texts: list[Path], chosen: Any, run: Path, plan: str, *, quiet: bool
         _("Nothing was trained or written (--dry-run). The run would go to {run}.").format(run=run),
     ):
         say(sentence, quiet)
-    figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "share_of_peak"))
+    figures = dict.fromkeys(("tokens_seen", "tokens_per_s", "processes", "share_of_peak"))
     losses = dict.fromkeys(OBJECTIVES[chosen.objective].losses)
     return {"run": str(run), **figures, "losses": {"validation": losses}}
 

@@ -202,6 +202,7 @@ def _told(
         **found,
         "rows_per_s": None,
         "tokens_per_s": None,
+        "processes": None,
         "share_of_peak": None,
         "seconds": {
             "prepare": None,

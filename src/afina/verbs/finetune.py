@@ -318,6 +318,7 @@ def _train(
                 speed * machine.flop_per_token(model, mean, kept=bool(progress.kept)) / peak, 4
             ),
             "seconds": {
+            "processes": machine.processes(),
                 "prepare": round(prepared_at - began, 2),
                 "train": round(progress.seconds, 2),
                 "evaluate": round(time.perf_counter() - trained_at, 2),
@@ -347,7 +348,7 @@ def _not_run(
         "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method,
         "scores": parts, "baselines": {"majority": parts, "tfidf": parts},
         "details": {"data": about_data, "steps": steps, "forecast": foretold._asdict()},
-        **dict.fromkeys(("rows_per_s", "tokens_per_s", "share_of_peak")),
+        **dict.fromkeys(("rows_per_s", "tokens_per_s", "processes", "share_of_peak")),
         "seconds": dict.fromkeys(("prepare", "train", "evaluate", "total")),
         "trained_weights": trained,
         "peak_memory_mb": None,
