@@ -350,8 +350,8 @@ def test_the_speed_of_several_processes_is_told_of_each(
         change(run, processes=processes, tokens_per_s=5000.0)
         console.pretrain(said | {"processes": processes, "tokens_per_s": 5000.0})
         told = capsys.readouterr().out
-        assert ("2 processes, 2500 tokens/s in each." in told) == (processes == 2)
-        assert ("2 processes, 2500 tokens a second in each" in written(run).text) == (processes == 2)
+        assert ("2 processes, 2,500 tokens/s in each." in told) == (processes == 2)
+        assert ("2 processes, 2,500 tokens a second in each" in written(run).text) == (processes == 2)
 
 
 def test_same_folder_same_page(tmp_path: Path) -> None:
