@@ -190,6 +190,13 @@ class Optimisation(Settings):
     precision: Literal["fp32", "bf16"] = setting(
         "fp32", N_("Number format of the matrix products; bf16 only pays where the processor has it.")
     )
+    activation_checkpointing: bool = setting(
+        False,
+        N_(
+            "Keep of each block only what enters it, and compute the rest once more on the way back: less memory, more "
+            "time, the same result."
+        ),
+    )
 
 
 class Training(Optimisation):

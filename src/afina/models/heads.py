@@ -110,10 +110,12 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
     wanted = ["input_ids", "attention_mask", *_segments(model)]
     given = {name: batch.tensors[name] for name in wanted if name in batch.tensors}
     rows, width = given["input_ids"].shape
+    # Nothing is generated here, and blocks that are computed a second time would warn of a cache.
+    plain = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
     def ask(*tensors: Tensor) -> tuple[Tensor, ...]:
         try:
-            out = model(**dict(zip(given, tensors, strict=True)))
+            out = model(**dict(zip(given, tensors, strict=True)), **plain)
         except ValueError as error:  # of the heads of T5 and BART, which read a row at the sign for its end
             if "number of <eos> tokens" not in str(error):
                 raise

@@ -11,6 +11,8 @@ from torch import nn
 
 from afina.batching.plan import Plan
 from afina.core import Batch, Loss, Method
+from afina.models.parts import blocks
+from afina.models.recompute import kept_whole
 from afina.train import machine, memory
 from afina.train.fit import Batches, spans, unfreeze
 from afina.train.frozen import Readings, keeping
@@ -80,7 +82,11 @@ def fitting(
     step = _longest(plan)
     ((row, *_others),) = batches(step, step + 1, 1)
     # In float32: with less precision copies of the weights would be counted for every row.
-    a_row = _kept(Objective(model, loss).train(), row.to(accelerator.device))
+    objective, row = Objective(model, loss).train(), row.to(accelerator.device)
+    a_row = _kept(objective, row)
+    if model.is_activation_checkpointing:  # on the way back one block at a time is there whole
+        with kept_whole(model):
+            a_row += (_kept(objective, row) - a_row) // len(blocks(model))
     model.requires_grad_(True)
     tokens, length = plan.micro_tokens, max(plan.lengths)
     while tokens > length and MOVED * weights + (1 + HOLES) * a_row * (tokens // length) > free:

@@ -106,7 +106,7 @@ def too_large() -> InputError:
     return InputError(
         _(
             "There is too little memory for this model, even with one row at a time. Less is taken by a shorter "
-            "--max-length, by --method lora and by a smaller model."
+            "--max-length, by --activation-checkpointing in training, by --method lora and by a smaller model."
         )
     )
 

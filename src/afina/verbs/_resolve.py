@@ -89,6 +89,14 @@ def check_model(task: Any, model: Any) -> None:
         )
 
 
+def check_recomputing(verb: Any, source: Path | None) -> None:
+    """Raise InputError where activation checkpointing is asked for of a model that has none; a new one always has."""
+    if verb.activation_checkpointing and source:
+        from afina.models.recompute import check
+
+        check(source)
+
+
 def check_length(chosen: Any, most: int) -> None:
     """Raise InputError where longer rows are asked for than the model reads."""
     if (chosen.max_length or 0) > most:

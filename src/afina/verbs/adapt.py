@@ -17,7 +17,7 @@ from afina.verbs._domain import in_words, nearness
 from afina.verbs._forgetting import LANGUAGES
 from afina.verbs._job import check_spared, write
 from afina.verbs._objectives import OBJECTIVES
-from afina.verbs._resolve import check_length
+from afina.verbs._resolve import check_length, check_recomputing
 from afina.verbs._settings import Chosen, begin, choose, preset_rate
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     _text_job.tell_columns([*texts, verb.validation], column, quiet=common.quiet)
     _text_job.tell_columns([verb.replay_text, verb.task_data], None, quiet=common.quiet)
     _initial_model.check_kind(source, verb.model)
+    check_recomputing(verb, source)
     own = language_model(source)
     if own is None:
         raise InputError(
@@ -146,6 +147,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
 
     from afina.methods.full import Full
     from afina.models.load import load, read_tokenizer
+    from afina.models.recompute import recompute
     from afina.train import folder, machine
     from afina.train.rehearsal import Rehearsal
 
@@ -196,6 +198,8 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     rehearsal = Rehearsal.of(task, model, accelerator.device) if replay else None
     model = method.modify(model, tokenizer).to(accelerator.device)
     method.quicken(model)
+    if verb.activation_checkpointing:
+        recompute(model)
     texts_apart = neutral(None)
     known = before(source, texts_apart)
     first = _held_out.held_out(model, task, tokenizer, held, verb)

@@ -30,7 +30,7 @@ from afina.verbs._job import as_recorded, check_spared, job, write
 from afina.verbs._located import located
 from afina.verbs._measure import main_metric, measure, unread
 from afina.verbs._prepare import Folded, Prepared, lengths, prepare, prepare_folds
-from afina.verbs._resolve import budget, check_model, resolved
+from afina.verbs._resolve import budget, check_model, check_recomputing, resolved
 from afina.verbs._settings import Chosen, begin, choose, model_for
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def finetune(
     _folds.refuse(chosen.verb)
     source = find_model(model, offline=chosen.common.offline)
     check_spared(run, {"data": data} | chosen.verb.model_dump(), source)
+    check_recomputing(chosen.verb, source)
     prepared = rows_of(data, chosen, unseen)
     recorded = as_recorded(prepared, source, chosen, recorded)
     if chosen.verb.stage:
@@ -178,6 +179,7 @@ def _train(
     from afina.batching.plan import Plan, batches
     from afina.models.load import load
     from afina.models.parts import begin
+    from afina.models.recompute import recompute
     from afina.report import card
     from afina.report import finetune as report
     from afina.train import folder, machine
@@ -218,6 +220,8 @@ def _train(
     model = method.modify(model, tokenizer)
     if not verb.slow:
         method.quicken(model)
+    if verb.activation_checkpointing:
+        recompute(model)
     trained = trained_weights(model, method)
     if accelerator.is_main_process:
         plan_words = plan_in_words(splits, verb, total, trained, length["mean"])
@@ -314,11 +318,11 @@ def _train(
             "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method, **found,
             "rows_per_s": round(progress.rows / max(progress.seconds, 1e-9), 2),
             "tokens_per_s": round(speed, 1),
+            "processes": machine.processes(),
             "share_of_peak": round(
                 speed * machine.flop_per_token(model, mean, kept=bool(progress.kept)) / peak, 4
             ),
             "seconds": {
-            "processes": machine.processes(),
                 "prepare": round(prepared_at - began, 2),
                 "train": round(progress.seconds, 2),
                 "evaluate": round(time.perf_counter() - trained_at, 2),

@@ -22,6 +22,7 @@ from afina.verbs import (
 )
 from afina.verbs._job import check_spared, write
 from afina.verbs._objectives import OBJECTIVES
+from afina.verbs._resolve import check_recomputing
 from afina.verbs._settings import begin
 
 TOKENS = 40_000_000  # to train on, where nothing else is said
@@ -108,6 +109,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     check_spared(run, read | chosen.model_dump(), source)
     began_from = _text_job.begins_from(run, source, chosen)
     _text_job.tell_columns([*texts, chosen.validation], task.text, quiet=common.quiet)
+    check_recomputing(chosen, source)
     asked = "nsp" in task.model_fields_set
     task = _initial_model.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
     taken = _tokenizer.taken(texts, chosen, source, task.text)
@@ -118,6 +120,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     import torch
 
     from afina.methods.full import Full
+    from afina.models.recompute import recompute
     from afina.train import folder, machine
 
     fresh = not run.exists()
@@ -148,6 +151,8 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
             )
     torch.manual_seed(chosen.seed)
     model = _initial_model.start(chosen, task, source, tokenizer, train, run)
+    if chosen.activation_checkpointing:
+        recompute(model)
     if chosen.hours:
         with folder.unless_refused(run, new=fresh and main):
             if not planned:
