@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import nn
 from transformers.utils import generic
 
+import afina
 import toy
 import toys
 from afina.core import Batch
@@ -134,3 +136,44 @@ def test_a_model_that_cannot_is_refused(tmp_path: Path, capfd: Any, monkeypatch:
     assert said.code == 0, said.err
     toy.command(capfd)(*words, "--output-dir", "other")
     assert toy.weights(tmp_path / "one") == toy.weights(tmp_path / "other")
+
+
+def test_plain_text_is_learnt_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Hutchinson's curvature too, which differentiates the gradient once more."""
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "el",
+        "gato",
+        "duerme",
+        "hoy",
+        "la",
+        "casa",
+        "está",
+        "lejos",
+        "un",
+        "perro",
+        "come",
+        "pan",
+        "azul",
+    ]
+    text = "\n\n".join(f"{one} {other} {one} {third}." for one in words for other in words for third in words)
+    Path("text.txt").write_text(text, encoding="utf-8")
+    asked: list[nn.Module] = []
+    monkeypatch.setattr(
+        "afina.models.recompute.recompute", lambda model: asked.append(model) or recompute(model)
+    )
+    given: dict[str, Any] = {
+        "max_steps": 3, "tokens_per_step": 1000, "short_length": 16, "max_length": 32, "quiet": True,
+    }  # fmt: skip
+    new = given | {"shape": "tiny", "vocab_size": 1000, "max_tokens": 5000, "optimizer": "sophia"}
+    new |= {"curvature": "hutchinson"}
+    for again in (False, True):
+        afina.pretrain("text.txt", output_dir=f"p{again}", activation_checkpointing=again, **new)
+        how = {"model": "pFalse/best", "method": "lora", "max_tokens": 3000}
+        afina.adapt(
+            "text.txt", output_dir=f"a{again}", activation_checkpointing=again, dropout=0.1, **given | how
+        )
+    assert len(asked) == 2
+    for kind in "pa":
+        plain, other = (load_file(f"{kind}{again}/best/model.safetensors") for again in (False, True))
+        assert all(torch.allclose(plain[name], other[name], atol=1e-5) for name in plain)
