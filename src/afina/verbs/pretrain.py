@@ -108,11 +108,11 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     source = _initial_model.source(chosen, offline=common.offline)
     check_spared(run, read | chosen.model_dump(), source)
     began_from = _text_job.begins_from(run, source, chosen)
-    _text_job.tell_columns([*texts, chosen.validation], task.text, quiet=common.quiet)
     check_recomputing(chosen, source)
     asked = "nsp" in task.model_fields_set
     task = _initial_model.pairing(task, source, chosen.model, asked=asked, quiet=common.quiet)
     taken = _tokenizer.taken(texts, chosen, source, task.text)
+    _text_job.tell_columns([*texts, chosen.validation], task.text, quiet=common.quiet)
     if chosen.dry_run:
         plan = _in_hours(chosen) if chosen.hours else _text_job.in_tokens(chosen)
         return _text_job.planned(texts, chosen, run, plan, quiet=common.quiet)
