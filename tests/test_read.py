@@ -373,11 +373,11 @@ def test_what_is_no_table_is_said(tmp_path, content, said):
 
 
 def test_unreadable_file(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, mode="r"):
         raise PermissionError(13, "Permission denied")
 
     write(tmp_path / "t.csv", csv_text())
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert refusal(tmp_path / "t.csv").endswith("t.csv cannot be read: Permission denied.")
 
 

@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from afina.core import Row, Table
 from afina.data import records, split, squad
+from afina.data.stream import Lines, Stream
 from afina.errors import InputError
 from afina.messages import _
 
@@ -39,17 +41,35 @@ def parse_jsonl(text: str, source: str, notes: list[str]) -> Table:
     """
     if text.lstrip().startswith("["):
         return parse_json(text, source, notes)
-    rows: list[Row] = []
-    # Not splitlines, which also cuts at U+2028 and others that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), 1):
+    return _table(list(by_line(text.split("\n"), source)), text, source, notes)
+
+
+def stream(lines: Lines, source: str, notes: Sequence[str]) -> Stream | None:
+    """Read one object a line as `parse_jsonl` does, without keeping them; None for what is read whole."""
+    if first_sign(lines) == "[":
+        return None
+    found = records.stream(lambda: by_line(lines("\n"), source), source, notes)
+    if "paragraphs" in found.columns and any(squad.is_squad([row]) for row in found.rows()):
+        return None
+    return found
+
+
+def first_sign(lines: Lines) -> str:
+    """Return the first character that is no blank."""
+    return next((line.lstrip()[0] for line in lines("\n") if line.strip()), "")
+
+
+def by_line(lines: Iterable[str], source: str) -> Iterator[Row]:
+    """Yield the object of each line that is not blank; the lines must not be those of splitlines, which also cuts at
+    U+2028 and others that JSON strings may hold."""
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = value_of(line, number, source)
+        row = value_of(line.rstrip("\n"), number, source)
         if not isinstance(row, dict):
             sentence = _('Line {line} of {source} is no JSON object ({{"column": value, ...}}).')
             raise InputError(sentence.format(line=number, source=source))
-        rows.append(row)
-    return _table(rows, text, source, notes)
+        yield _whole_characters([row], line)[0]
 
 
 def value_of(line: str, number: int, source: str) -> Any:

@@ -1,39 +1,27 @@
 """A file, a folder or a data set's name to a table."""
 
-import bz2
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 
-from afina.core import Table
+from afina.core import Row, Table
 from afina.data import conll, delimited, encoding, folder, hub, json_rows, records
 from afina.data.column_names import is_known
+from afina.data.file import File
+from afina.data.stream import CHARACTERS, Lines, Stream
 from afina.errors import InputError
 from afina.messages import N_, _
 
-PACKED: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\x00": lzma.decompress,
-}
 PACKED_ENDINGS = (".gz", ".bz2", ".xz")
 PARQUET = b"PAR1"
 ZSTD = b"(\xb5/\xfd"
-TEXT_FORMATS: dict[str, Callable[[str, str, list[str]], Table]] = {
-    ".csv": delimited.parse,
-    ".tsv": delimited.parse,
-    ".tab": delimited.parse,
-    ".json": json_rows.parse_json,
-    ".jsonl": json_rows.parse_jsonl,
-    ".ndjson": json_rows.parse_jsonl,
-    **dict.fromkeys((".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes"), conll.parse),
-}
-TABLES = (*TEXT_FORMATS, ".txt", ".parquet")
+DELIMITED = (".csv", ".tsv", ".tab")
+JSON_LINES = (".jsonl", ".ndjson")
+CONLL = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes")
+TABLES = (*DELIMITED, ".json", *JSON_LINES, *CONLL, ".txt", ".parquet")
 ENDINGS = tuple(ending + packed for ending in TABLES for packed in ("", *PACKED_ENDINGS))
 # How a file begins that is no table, and what to do about it.
 OTHERS = {
@@ -59,6 +47,15 @@ def read(source: str | Path, *, offline: bool = False) -> Table:
     .bz2 or .xz; a folder of text files by label; what `save_to_disk` wrote. Values of delimited text are strings,
     others keep their types. `notes` say what a person should check. With `offline` no name is looked up.
     Raises InputError for whatever is no table.
+    """
+    found = stream(source, offline=offline)
+    return found.whole() if isinstance(found, Stream) else found
+
+
+def stream(source: str | Path, *, offline: bool = False) -> Stream | Table:
+    """Return the same as rows that are read one after another, where the file's form allows it.
+
+    All that can be wrong with a row, and what `notes` say, is known before the first one is given.
     """
     path, name = Path(source).expanduser(), str(source)
     try:
@@ -93,25 +90,35 @@ def _close(path: Path) -> Path | None:
     return names[close[0]] if close else None
 
 
-def _file(path: Path, source: str) -> Table:
-    data = path.read_bytes()
-    for start, unpack in PACKED.items():
-        if data.startswith(start):
-            data = _unpacked(data, unpack, source)
-    if not data.strip():
-        raise InputError(_("{source} is empty.").format(source=source))
-    if data.startswith(PARQUET):
-        return _parquet(data, source)
-    for start, sentence in OTHERS.items():
-        if data.startswith(start):
+def lines(path: Path) -> Stream:
+    """Return each line of a plain text, a blank one too, as a row with the column `text`."""
+    file = File.of(path, str(path))
+    found = encoding.find(file.chunks, file.source)
+    read_lines = file.lines(found)
+    return Stream(
+        lambda: ({"text": line.rstrip("\n")} for line in read_lines(None)),
+        ("text",),
+        file.source,
+        found.notes,
+    )
+
+
+def _file(path: Path, source: str) -> Stream | Table:
+    file = File.of(path, source)
+    start = file.start()
+    if start.startswith(PARQUET):
+        return _parquet(file.all(), source)
+    for beginning, sentence in OTHERS.items():
+        if start.startswith(beginning):
             raise InputError(_(sentence).format(source=source))
-    if data[257:262] == b"ustar":
+    if start[257:262] == b"ustar":
         raise InputError(
             _("{source} is a tar archive. Unpack it and give the table in it.").format(source=source)
         )
 
-    text, notes = encoding.decode(data, source)
-    if not text.strip():
+    found = encoding.find(file.chunks, source)
+    lines, notes = file.lines(found), list(found.notes)
+    if not json_rows.first_sign(lines):
         raise InputError(_("{source} is empty.").format(source=source))
     name = path.name.lower()
     for packed in PACKED_ENDINGS:
@@ -119,33 +126,44 @@ def _file(path: Path, source: str) -> Table:
     ending = Path(name).suffix
     if ending == ".parquet":
         raise InputError(_("{source} is no Parquet file, whatever its name says.").format(source=source))
-    if ending not in (".csv", ".json", ".jsonl", ".ndjson") and conll.is_conll(text):
-        return conll.parse(text, source, notes)
-    if ending in TEXT_FORMATS:
-        return TEXT_FORMATS[ending](text, source, notes)
-    return _unknown(text, source, notes, plain=ending == ".txt")
+    if ending not in (".csv", ".json", *JSON_LINES) and conll.is_conll(_beginning(lines)):
+        return conll.parse("".join(lines("")), source, notes)
+    if ending in DELIMITED:
+        return delimited.stream(lines, source, notes)
+    if ending in JSON_LINES and (by_line := json_rows.stream(lines, source, notes)):
+        return by_line
+    if ending in (".json", *JSON_LINES):
+        parse = json_rows.parse_json if ending == ".json" else json_rows.parse_jsonl
+        return parse("".join(lines("")), source, notes)
+    if ending in CONLL:
+        return conll.parse("".join(lines("")), source, notes)
+    return _unknown(lines, source, notes, plain=ending == ".txt")
 
 
-def _unpacked(data: bytes, unpack: Callable[[bytes], bytes], source: str) -> bytes:
-    try:
-        return unpack(data)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        sentence = _("{source} is a broken archive ({reason}). Fetch or compress it again.")
-        raise InputError(sentence.format(source=source, reason=error)) from error
+def _beginning(lines: Lines) -> str:
+    """Return as many lines as tell whether a file is CoNLL."""
+    start, size = [], 0
+    for line in islice(lines(""), conll.LOOKED_AT + 1):
+        start.append(line)
+        size += len(line)
+        if size > CHARACTERS:
+            break
+    return "".join(start)
 
 
-def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
+def _unknown(lines: Lines, source: str, notes: list[str], *, plain: bool) -> Stream | Table:
     """Read what the ending does not tell: JSON, a table, or with `plain` one text a line."""
-    start = text.lstrip()[:1]
-    if not plain and start in ("{", "["):
-        return (json_rows.parse_json if start == "[" else json_rows.parse_jsonl)(text, source, notes)
-    delimiter = delimited.find_delimiter(text)
-    header = text.lstrip("\n\r").split("\n", 1)[0].split(delimiter)
+    sign = json_rows.first_sign(lines)
+    if not plain and sign in ("{", "["):
+        parse = json_rows.parse_json if sign == "[" else json_rows.parse_jsonl
+        return parse("".join(lines("")), source, notes)
+    delimiter = delimited.find_delimiter(lines)
+    header = next(line.strip("\n\r") for line in lines("\n") if line.strip("\n\r")).split(delimiter)
     # A line of text may hold a comma and such a word; a header holds usual names only.
     if delimiter and (not plain or all(map(is_known, header))):
-        return delimited.parse(text, source, notes)
-    if delimiter == "\t" and _are_tabbed(_lines(text)):
-        table = delimited.parse(text, source, notes)
+        return delimited.stream(lines, source, notes)
+    if delimiter == "\t" and _are_tabbed(_filled(lines)):
+        table = delimited.stream(lines, source, notes)
         if any(map(is_known, header)) or "column_1" in table.columns:
             return table
         sentence = _("The first line of {source} is taken as the names of its columns: {names}.")
@@ -153,22 +171,27 @@ def _unknown(text: str, source: str, notes: list[str], *, plain: bool) -> Table:
             table, notes=(*table.notes, sentence.format(source=source, names=", ".join(table.columns)))
         )
     if plain:
-        return records.table([{"text": line} for line in _lines(text)], source, notes)
+        return records.stream(lambda: _texts(lines), source, notes)
     sentence = _("It is not clear what {source} holds. Give it the ending of its form: {endings}.")
     raise InputError(sentence.format(source=source, endings=", ".join(TABLES)))
 
 
-def _lines(text: str) -> list[str]:
-    """Return the lines that are not blank; not by splitlines, which also cuts within a line (U+2028, form feed, 0x85)."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [line for line in lines if line.strip()]
+def _filled(lines: Lines) -> Iterator[str]:
+    """Yield the lines that are not blank; not by splitlines, which also cuts within a line (U+2028, form feed, 0x85)."""
+    return (line.rstrip("\n") for line in lines(None) if line.strip())
 
 
-def _are_tabbed(lines: Sequence[str]) -> bool:
+def _texts(lines: Lines) -> Iterator[Row]:
+    return ({"text": line} for line in _filled(lines))
+
+
+def _are_tabbed(lines: Iterator[str]) -> bool:
     """Whether all lines, two at least, have as many tabs. One a line may part two texts for a model that reads pairs."""
-    first = lines[0].strip() if len(lines) > 1 else ""  # lines of prose may be indented
+    whole = next(lines)
+    first, second = whole.strip(), next(lines, None)  # lines of prose may be indented
     parted = first.count("\t") > 1 or ("\t" in first and any(map(is_known, first.split("\t"))))
-    return parted and len({line.count("\t") for line in lines}) == 1
+    tabs = whole.count("\t")
+    return parted and second is not None and all(line.count("\t") == tabs for line in chain([second], lines))
 
 
 def _parquet(data: bytes, source: str) -> Table:

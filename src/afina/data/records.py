@@ -1,9 +1,10 @@
 """From a list of objects to a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from afina.core import Row, Table
+from afina.data.stream import Stream
 from afina.errors import InputError
 from afina.messages import _
 
@@ -13,17 +14,27 @@ def table(records: Sequence[Row], source: str, notes: Iterable[str] = ()) -> Tab
 
     Raises InputError where there is no row or no column.
     """
-    if not records:
-        raise InputError(_("{source} holds no rows.").format(source=source))
-    records = [_by_language(record) for record in records]
+    return stream(lambda: iter(records), source, notes).whole()
+
+
+def stream(records: Callable[[], Iterator[Row]], source: str, notes: Iterable[str] = ()) -> Stream:
+    """Return the same of records that are not kept: `records` gives them from the beginning each time."""
     columns: dict[str, Any] = {}
-    for record in records:
+    empty = True
+    for record in map(_by_language, records()):
+        empty = False
         if record.keys() != columns.keys():
             columns.update(dict.fromkeys(record))
+    if empty:
+        raise InputError(_("{source} holds no rows.").format(source=source))
     if not columns:
         raise InputError(_("The rows of {source} are empty.").format(source=source))
-    rows = [{column: record.get(column) for column in columns} for record in records]
-    return Table(rows, tuple(columns), source, tuple(notes))
+
+    def rows() -> Iterator[Row]:
+        for record in map(_by_language, records()):
+            yield {column: record.get(column) for column in columns}
+
+    return Stream(rows, tuple(columns), source, tuple(notes))
 
 
 def _by_language(record: Row) -> Row:
