@@ -1,8 +1,11 @@
 """`predict`: texts, a file or a pipe in, one answer an input out, in their order."""
 
 import csv
+import gzip
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,10 @@ import pytest
 
 import afina
 import toy
-from afina.errors import InputError
+from afina.data import stream
+from afina.errors import InputError, Interrupted
+from afina.train.bundle import Bundle
+from afina.verbs.predict import stream as answers_of
 
 Command = Callable[..., toy.Said]
 TEXTS = ["el servicio muy bueno", "the food awful", "¿ni fu ni fa?", "ñandú 🙂"]
@@ -177,3 +183,162 @@ def test_a_guessed_column_and_an_odd_encoding_are_said(predict: Command, tmp_pat
     assert (said.code, len(said.json)) == (0, 3)
     assert "'opinion' is taken as the text" in said.err and "Windows-1252" in said.err
     assert predict(table, "--quiet").err == ""
+
+
+FORMS = {
+    "rows.csv": "id,opinion,note\n"
+    + "".join(f'{i},"{text},\n sí",{i % 2}\n' for i, text in enumerate(TEXTS)),
+    "rows.tsv": "id\topinion\n" + "".join(f"{i}\t{text}\n" for i, text in enumerate(TEXTS)),
+    "rows.jsonl": "".join(json.dumps({"id": i, "opinion": text}) + "\n" for i, text in enumerate(TEXTS))
+    + "\n{}\n",
+    "rows.txt": "\n\n".join(TEXTS),
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("name", FORMS)
+def test_blocks_of_two_rows_answer_as_one_does(
+    name: str, ending: str, predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / (name + ending)
+    file.write_bytes(gzip.compress(FORMS[name].encode()) if ending else FORMS[name].encode())
+    said = []
+    for rows in (1024, 2):
+        monkeypatch.setattr(stream, "ROWS", rows)
+        said.append([predict(file, "--json"), predict(file, "--output", f"{rows}.csv")])
+        assert [each.code for each in said[-1]] == [0, 0]
+    assert same(said[1][0].json, said[0][0].json)
+    assert [each.err for each in said[0]] == [each.err for each in said[1]]
+    tables = []
+    for rows in (1024, 2):
+        with (tmp_path / f"{rows}.csv").open(newline="", encoding="utf-8") as opened:
+            tables.append(list(csv.DictReader(opened)))
+        assert not (tmp_path / f"{rows}.csv.part").exists()
+    for whole, cut in zip(*tables, strict=True):
+        assert float(cut.pop("probability")) == pytest.approx(float(whole.pop("probability")), abs=1e-5)
+        assert cut == whole
+
+
+def test_long_rows_of_all_blocks_are_counted(
+    predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ROWS", 2)
+    (tmp_path / "long.txt").write_text("muy " * 2000 + "\nuno\ndos\ntres\n" + "muy " * 2000)
+    assert "Of 5 rows, longer than 512 tokens: 2." in predict("long.txt").err
+
+
+def test_a_pipe_is_answered_while_it_is_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(source))
+        answers = answers_of(run, "-")
+        pipe.write(b"hola\nbueno\n")
+        assert [next(answers)["prediction"], next(answers)["prediction"]]
+        pipe.write("adiós".encode("latin-1"))
+        pipe.close()
+        assert len(list(answers)) == 1
+
+
+class Breaks:
+    """A model whose third block is never answered."""
+
+    def __init__(self, error: BaseException, monkeypatch: pytest.MonkeyPatch, *, at: int = 3) -> None:
+        self.blocks, self.told = 0, Bundle.told
+
+        def told(bundle: Bundle, rows: Any) -> Any:
+            self.blocks += 1
+            if self.blocks == at:
+                raise error
+            return self.told(bundle, rows)
+
+        monkeypatch.setattr(stream, "ROWS", 2)
+        monkeypatch.setattr(Bundle, "told", told)
+
+
+def sixty(place: Path) -> Path:
+    return toy.table(place / "sixty.csv", [(str(i), f"texto {i}") for i in range(60)], ("id", "text"))
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (InputError("Too long."), 2)])
+def test_what_was_answered_before_it_broke_off_is_kept(
+    error: BaseException, code: int, predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept = sixty(tmp_path), tmp_path / "out.csv.part"
+    with monkeypatch.context() as patch:
+        Breaks(error, patch)
+        said = predict(file, "--output", "out.csv", "--json")
+    assert said.code == code
+    assert "The answers to the first 4 rows are kept in out.csv.part." in said.err
+    assert "Too long." in said.err or code == 130
+    assert len(said.json) == 4  # a whole document
+    assert not (tmp_path / "out.csv").exists()
+    before = kept.read_text(encoding="utf-8")
+    assert [row["id"] for row in csv.DictReader(io.StringIO(before))] == ["0", "1", "2", "3"]
+    said = predict(file, "--output", "out.csv")
+    assert said.code == 2 and "out.csv.part holds the answers of a predict that broke off" in said.err
+    assert kept.read_text(encoding="utf-8") == before
+    kept.unlink()
+    assert predict(file, "--output", "out.csv").code == 0
+    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 61
+
+
+def test_nothing_is_kept_of_no_answer(
+    run: Path, predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.csv").write_text("old", encoding="utf-8")
+    Breaks(InputError("Too long."), monkeypatch, at=1)
+    assert predict(sixty(tmp_path), "--output", "out.csv", "--json")[:2] == (2, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "sixty.csv"]
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "old"
+    Breaks(KeyboardInterrupt(), monkeypatch, at=2)
+    with pytest.raises(Interrupted, match="first 2 rows"):
+        afina.predict(run, tmp_path / "sixty.csv", output=str(tmp_path / "other.csv"))
+
+
+def test_the_file_is_written_whatever_becomes_of_the_reader(
+    predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(answers: Any) -> None:
+        next(answers)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr("afina.report.console.predict", gone)
+    monkeypatch.setattr(stream, "ROWS", 2)
+    predict(sixty(tmp_path), "--output", "out.csv")
+    assert len((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()) == 61
+
+
+MEMORY = """
+import sys
+import afina
+
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+run, small, large = sys.argv[1:]
+afina.predict(run, small, output="one.csv")
+before = peak()
+afina.predict(run, large)
+print(peak() - before)
+afina.predict(run, large, output="all.csv")
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_memory_is_that_of_a_block_and_not_of_the_file(run: Path, tmp_path: Path) -> None:
+    wide = [(f"texto {i}", f"{i}" * 500_000) for i in range(10, 70)]  # 60 MB
+    large = toy.table(tmp_path / "large.csv", wide, ("text", "unused"))
+    small = toy.table(tmp_path / "small.csv", wide[:1], ("text", "unused"))
+    command = [sys.executable, "-c", MEMORY, str(run), str(small), str(large)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    without, beside = map(float, done.stdout.split())
+    assert without < 30 and beside < 50, "MB more than for one row; all rows at once take 240 and more"
+    assert (tmp_path / "large.csv").stat().st_size > 60e6

@@ -5,7 +5,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from importlib import import_module
 from typing import Any, get_args
 
@@ -160,18 +161,52 @@ def _call(verb: str, arguments: list[str], values: dict[str, Any]) -> int:
             raise click.UsageError(_("{name} is missing.").format(name=_(name)))
         positional += value if name[0] == "*" else [value]
     settings = {name: value for name, value in values.items() if value is not None}
-    function: Callable[..., Any] = getattr(import_module(f"afina.verbs.{verb}"), verb)
+    module = import_module(f"afina.verbs.{verb}")
+    function: Callable[..., Any] = getattr(module, "stream", getattr(module, verb))
     found = function(*positional, **settings | {"lang": language()})
     if found is None or int(os.environ.get("RANK", "0")) > 0:
         return 0
     found = getattr(found, "result", found)
-    if as_json:
+    if isinstance(found, Generator):
+        with closing(found):
+            _print_each(verb, found, as_json=as_json, to_end="output" in settings)
+    elif as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     elif not values.get("dry_run"):
         from afina.report import console
 
         getattr(console, verb)(found)
     return 0
+
+
+def _print_each(verb: str, found: Generator[Any, None, None], *, as_json: bool, to_end: bool) -> None:
+    """Print results as they come; with `to_end` those after the reader of a pipe has gone are found all the same."""
+    from afina.report import console
+
+    try:
+        if as_json:
+            _print_list(found)
+        else:
+            getattr(console, verb)(found)
+    except BrokenPipeError:
+        for _each in found if to_end else ():
+            pass
+        raise
+
+
+def _print_list(found: Iterable[Any]) -> None:
+    """Print a list on one line, each entry as soon as it is there; one that breaks off has its end too."""
+    before = "["
+    try:
+        for each in found:
+            click.echo(before + json.dumps(each, ensure_ascii=False), nl=False)
+            before = ", "
+        if before == "[":
+            click.echo(before, nl=False)
+            before = ", "
+    finally:
+        if before != "[":
+            click.echo("]")
 
 
 def _speak(given: list[str]) -> None:

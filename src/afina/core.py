@@ -358,6 +358,10 @@ class Task(Settings, ABC):
                 raise InputError(sentence.format(value=text))
         return dict(zip(self.inputs, texts, strict=True))
 
+    def asked_columns(self) -> set[str]:
+        """Return the columns that `ask` reads of a row, as far as they are there."""
+        return {getattr(self, name, None) or name for name in self.inputs} | set(self.inputs)
+
     @abstractmethod
     def predict(self, answer: Any, row: Row) -> dict[str, Any]:
         """Return what a person is told of the answer to a row: `prediction` and `probability` or `score`."""

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,16 +142,16 @@ def evaluate(result: dict[str, Any]) -> None:
     _scores(result)
 
 
-def predict(answers: list[dict[str, Any]]) -> None:
-    """Print one line an input: the answer and how sure the model is, or a number as it is."""
+def predict(answers: Iterable[dict[str, Any]]) -> None:
+    """Print one line an input, as soon as it is there: the answer and how sure the model is, or a number as it is."""
     for answer in answers:
         told, sure = answer["prediction"], answer.get("probability", answer.get("score"))
         if isinstance(told, float):
-            print(number(told, 3))
+            print(number(told, 3), flush=True)
         elif sure is None:  # a text that was written
-            print(told)
+            print(told, flush=True)
         else:
-            print(_told(told), number(sure, 3), sep="\t")
+            print(_told(told), number(sure, 3), sep="\t", flush=True)
 
 
 def chat(said: list[dict[str, str]]) -> None:

@@ -10,7 +10,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import setting
 from afina.tasks._decoder import Decoder, Tokens
-from afina.tasks._turns import headed, prompted
+from afina.tasks._turns import HISTORY, SYSTEM, headed, prompted
 from afina.tasks._written_rivals import TEXT_RIVALS
 
 if TYPE_CHECKING:
@@ -165,6 +165,9 @@ class Chat(Decoder):
             )
         row = given if isinstance(given, Mapping) else {}
         return {"messages": headed(said, row, self.system), "asked": True}
+
+    def asked_columns(self) -> set[str]:
+        return super().asked_columns() | {*SYSTEM, *HISTORY}
 
     def before(self, row: Row) -> dict[str, Any]:
         return {"messages": row["messages"][:-1]}

@@ -71,6 +71,9 @@ class MaskedLm(Task):
             asked["text_pair"] = super().ask(texts[1])["text"]
         return asked | {"asked": True}
 
+    def asked_columns(self) -> set[str]:
+        return super().asked_columns() | {"text_pair"}
+
     def clean(self, row: Row) -> Row | None:
         from afina.data.value import text_of
 

@@ -113,12 +113,20 @@ class Bundle:
         One text or row alone counts as a list of one. Raises InputError for what is neither, and where a row lacks
         one of the inputs.
         """
+        return self.told(self.ask([texts] if isinstance(texts, str | Mapping) else texts))
+
+    def ask(self, texts: Iterable[Any], first: int = 1) -> list[Row]:
+        """Return what is asked as rows; InputError with the number of one that is none, counted from `first`."""
         rows = []
-        for number, given in enumerate([texts] if isinstance(texts, str | Mapping) else texts, 1):
+        for number, given in enumerate(texts, first):
             try:
                 rows.append(self.task.ask(given))
             except InputError as error:
                 raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
+        return rows
+
+    def told(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return what a person is told of the answers to asked rows, in their order."""
         return [self.task.predict(answer, row) for answer, row in zip(self.answers(rows), rows, strict=True)]
 
     @torch.inference_mode()

@@ -1,18 +1,20 @@
-"""Ask a trained run: texts in, answers out, in the same order."""
+"""Ask a trained run: texts in, answers out, in the same order, block by block."""
 
-import csv
-import io
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import count
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from afina.core import Table, Task
+from afina.core import Row, Table, Task
+from afina.data.stream import Stream
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.settings import Common, Settings, divide, flag, knobs, setting
+from afina.verbs._output import Output, check
 from afina.verbs._settings import begin
 
 if TYPE_CHECKING:
@@ -71,50 +73,70 @@ def predict(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any
     or writes on. Where the model reads two texts at once, a file has a column for each, and a text or line a tab between
     them. With `output` the answers are also written beside their rows as CSV. Raises InputError.
     """
+    return list(stream(run, *texts, **settings))
+
+
+def stream(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any) -> Iterator[dict[str, Any]]:
+    """Yield the same answers as they are found, block by block, so that a file may be larger than memory.
+
+    Where the work breaks off in mid-file, those of the blocks before are kept in `output` with `.part` at its end.
+    """
     begin(settings)
     common, own = divide(settings, Common, Predict)
     common, own = Common.of(common), Predict.of(own)
-    if own.output and (Path(own.output).is_dir() or not Path(own.output).parent.is_dir()):
-        raise InputError(
-            _("{file} cannot be written: it is a folder, or its folder is missing.").format(file=own.output)
-        )
+    if own.output:
+        check(Path(own.output))
     if own.output and any(isinstance(text, str | Path) and _same(text, own.output) for text in texts):
         raise InputError(_("{file} holds what is asked; choose another --output.").format(file=own.output))
     from afina.train.track import say
     from afina.verbs._prepare import lengths, long_rows, named, taken
 
+    def tell(note: str) -> None:
+        say(note, common.quiet)
+
     bundle = _bundle(run)
     bundle = replace(bundle, task=_answering(bundle.task, own))
     listed = texts[0] if len(texts) == 1 and isinstance(texts[0], list | tuple) else texts
     if not all(isinstance(text, str | Path) for text in listed):
-        return bundle.predict(listed)  # rows, or what is none, which it says
-    table = _table(cast(Sequence[str | Path], listed), offline=common.offline)
-    task, notes = bundle.task, list(table.notes)
+        yield from bundle.predict(listed)  # rows, or what is none, which it says
+        return
+    found = _found(cast(Sequence[str | Path], listed), tell, offline=common.offline)
+    task, notes = bundle.task, list(found.notes)
     own_columns = named(own, task.inputs)
-    asked: list[Any] = [_asked(row[table.columns[0]]) for row in table.rows]
-    if table.columns != ("text",) or own_columns:
+    columns: list[str] = []
+    if found.columns != ("text",) or own_columns:
         trained = {
-            role: column for role, (column, *_more) in task.columns().items() if column in table.columns
+            role: column for role, (column, *_more) in task.columns().items() if column in found.columns
         }
         known = {role: own_columns.get(role, trained.get(role)) for role in task.inputs}
+        table = found if isinstance(found, Table) else found.beginning()
         task = task.replace(**known).choose_inputs(table)
-        columns = {role: column for role in task.inputs if (column := getattr(task, role))}
+        by_role = {role: column for role in task.inputs if (column := getattr(task, role))}
         notes += [
-            taken(column, role, pair="text_pair" in columns)
-            for role, column in columns.items()
+            taken(column, role, pair="text_pair" in by_role)
+            for role, column in by_role.items()
             if known[role] is None
         ]
-        asked = [row | {column: _asked(row.get(column)) for column in columns.values()} for row in table.rows]
+        columns = list(by_role.values())
     for note in notes:
-        say(note, common.quiet)
-    answers = replace(bundle, task=task).predict(asked)
-    if asked:
-        rows = [task.ask(each) for each in asked]
-        for note in long_rows(lengths(task, rows, bundle.tokenizer, bundle.max_length)):
-            say(note, common.quiet)
-    if own.output:
-        write(Path(own.output), table, answers)
-    return answers
+        tell(note)
+    bundle = replace(bundle, task=task)
+    rows = Stream.out_of(found) if isinstance(found, Table) else found
+    output = Output(Path(own.output), found.columns) if own.output else None
+    seen: Counter[str] = Counter()
+    with output or nullcontext():
+        done = 0
+        for block in rows.blocks(None if output or not columns else task.asked_columns()):
+            asked = bundle.ask([_asked(row, columns) for row in block], done + 1)
+            answers = bundle.told(asked)
+            length = lengths(task, asked, bundle.tokenizer, bundle.max_length)
+            seen.update({name: value for name, value in length.items() if isinstance(value, int)})
+            if output:
+                output.add(block, answers)
+            done += len(block)
+            yield from answers
+    for note in long_rows({**seen, "max_length": bundle.max_length}) if done else []:
+        tell(note)
 
 
 def _same(text: str | Path, output: str) -> bool:
@@ -154,59 +176,39 @@ def _answering(task: Task, own: Predict) -> Task:
     return task.replace(**chosen)
 
 
-def write(file: Path, table: Table, answers: Sequence[dict[str, Any]]) -> None:
-    """Write the table with the answers' columns added, named `prediction_1` … where such a column was there."""
-    from afina.train.atomic import write_text
-    from afina.verbs._measure import cell
-
-    first = answers[0] if answers else {}
-    added = [name for name in first if name == "prediction" or not isinstance(first[name], (dict, list))]
-    names = {name: _free(name, table.columns) for name in added}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[*table.columns, *names.values()], extrasaction="ignore")
-    writer.writeheader()
-    for row, answer in zip(table.rows, answers, strict=True):
-        writer.writerow(row | {names[name]: cell(answer[name]) for name in added})
-    write_text(file, text.getvalue())
+def _asked(row: Row, columns: Sequence[str]) -> Any:
+    """Return what is asked of a row: its only text, or the row with texts in `columns`."""
+    if columns:
+        return row | {column: _text(row.get(column)) for column in columns}
+    (value,) = row.values()
+    return _text(value)
 
 
-def _asked(value: Any) -> Any:
+def _text(value: Any) -> Any:
     """Return a cell as a text, empty where it is; a list of words as it is."""
     from afina.data.value import text_of
 
     return value if isinstance(value, list) else text_of(value) or ""
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    return next(free for i in count() if (free := f"{name}_{i}" if i else name) not in taken)
-
-
-def _table(texts: Sequence[str | Path], *, offline: bool) -> Table:
-    from afina.data.read import read
+def _found(texts: Sequence[str | Path], tell: Callable[[str], None], *, offline: bool) -> Stream | Table:
+    from afina.data import read
+    from afina.data.pipe import Pipe
 
     if not texts:
         raise InputError(_("Name a text, a file, or - for standard input."))
     if len(texts) == 1 and str(texts[0]) == "-":
         # As bytes, since a pipe may carry another encoding than the terminal's.
-        return _lines(sys.stdin.buffer.read(), "-")
+        return Pipe.of(cast(BufferedReader, sys.stdin.buffer), tell)
     files = [text for text in texts if _is_file(text)]
     if files and len(texts) > 1:
         raise InputError(_("{file} is a file; give one file alone, or only texts.").format(file=files[0]))
     if files:
-        found = read(files[0], offline=offline)
+        found = read.stream(files[0], offline=offline)
         if found.columns == ("text",) and Path(files[0]).suffix.lower() == ".txt":
-            return _lines(Path(files[0]).read_bytes(), found.source)  # a blank line has its answer too
+            return read.lines(Path(files[0]))  # a blank line has its answer too
         return found
     return Table([{"text": str(text)} for text in texts], ("text",), "")
-
-
-def _lines(data: bytes, source: str) -> Table:
-    """Return each line as a text."""
-    from afina.data.encoding import decode
-
-    text, notes = decode(data, source)
-    lines = io.StringIO(text, newline=None)  # which knows every line end, and no other signs, as one
-    return Table([{"text": line.rstrip("\n")} for line in lines], ("text",), source, tuple(notes))
 
 
 def _is_file(text: str | Path) -> bool:
