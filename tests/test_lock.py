@@ -14,16 +14,16 @@ import pytest
 import toy
 from afina.errors import InputError
 from afina.train import folder, lock
-from afina.train.lock import alone
+from afina.train.lock import take, until_done
 
 Command = Callable[..., toy.Said]
 HOLD = """
 import sys, time
 from pathlib import Path
-from afina.train.lock import alone
-with alone(Path(sys.argv[1])):
-    print("in", flush=True)
-    time.sleep(60)
+from afina.train.lock import take
+take(Path(sys.argv[1]))
+print("in", flush=True)
+time.sleep(60)
 """
 
 
@@ -38,22 +38,44 @@ def test_only_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lock, "WAIT", 0.3)
     (tmp_path / "run.toml").touch()
     with holder(tmp_path) as other:
-        with pytest.raises(InputError, match="Another process is at work"), alone(tmp_path):
-            pass
         with pytest.raises(InputError, match="Another process is at work"):
             folder.claim(tmp_path, resume=False, overwrite=True)
         assert (tmp_path / "run.toml").exists()
+        with pytest.raises(InputError, match="Another process is at work"):
+            folder.claim(tmp_path, resume=True, overwrite=False)
         other.kill()
-    with alone(tmp_path):  # the system has let go of it with the process
-        pass
+    with until_done():  # the system has let go of it with the process
+        folder.claim(tmp_path, resume=True, overwrite=False)
 
 
 def test_who_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
-    with holder(tmp_path) as other:
+    with holder(tmp_path) as other, until_done():
         began = time.monotonic()
         Timer(0.5, other.kill).start()
-        with alone(tmp_path):
-            assert 0.3 < time.monotonic() - began < 10
+        take(tmp_path)
+        assert 0.3 < time.monotonic() - began < 10
+
+
+def test_a_folder_is_held_until_its_verb_is_done(tmp_path: Path) -> None:
+    """Also where one verb is part of another, and where it fails."""
+    (tmp_path / "inner").mkdir()
+
+    @until_done()
+    def verb(place: Path) -> None:
+        take(place)
+        take(place)
+        if place == tmp_path:
+            verb(place / "inner")
+            assert held() == [tmp_path]
+            raise InputError("as it happens")
+        assert held() == [tmp_path, place]
+
+    def held() -> list[Path]:
+        return sorted(lock._held)
+
+    with pytest.raises(InputError, match="as it happens"):
+        verb(tmp_path)
+    assert not held()
 
 
 def test_a_run_ends_with_its_comparison_and_goes_on_with_the_next(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afina.core import Batch, Row
-from afina.errors import InputError
+from afina.errors import InputError, RowError
 from afina.messages import _
 from afina.tasks._masks import IGNORED
 from afina.tasks._windows import WHOLE
@@ -43,12 +43,12 @@ def questions(
 ) -> list[Row]:
     """Return asked rows as the tokenizer writes them, with their `texts` parted at their masks.
 
-    Raises InputError where there is nothing to answer, or more text than the model reads.
+    Raises RowError where there is nothing to answer, or more text than the model reads.
     """
-    return [_question(number, row, tokenizer, max_length, nsp) for number, row in enumerate(rows, 1)]
+    return [_question(row, tokenizer, max_length, nsp) for row in rows]
 
 
-def _question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
+def _question(row: Row, tokenizer: PreTrainedTokenizerBase, max_length: int, nsp: bool) -> Row:
     mask = str(tokenizer.mask_token)
     texts = [row[name].replace(MASK, mask) for name in ("text", "text_pair") if name in row]
     # Here, and nowhere else, a mask that a person has written is one.
@@ -69,7 +69,7 @@ def _question(number: int, row: Row, tokenizer: PreTrainedTokenizerBase, max_len
             "this model has not learnt which sentence follows another, and there is no {mask} to be filled."
         ).format(mask=mask)
     if error:
-        raise InputError(_("Row {number}: {error}").format(number=number, error=error))
+        raise RowError(error, row, error)
     types = encoded.get("token_type_ids") or []
     second = types.index(1) if 1 in types else len(ids)
     return {"input_ids": ids, "second": second, "texts": [text.split(mask) for text in texts]}

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 def distilled_guesses(task: Any, model: nn.Module, teacher: nn.Module, batch: Batch) -> Loss:
     """Return how far a model's guesses of hidden tokens and next sentences are from the teacher's.
 
-    Bags of words, which a model may have learnt nothing of before, are learnt from the text.
+    What the teacher has learnt nothing of is learnt from the text: bags of words, and next sentences where the head for
+    them was drawn.
     """
     import torch
+    from torch.nn.functional import cross_entropy
 
-    from afina.models.heads import divergence, guessed, taught_by
+    from afina.models.heads import NEXT_SENTENCE, divergence, guessed, taught_by
 
     with torch.no_grad():
         _hidden, known, _gold, follows = task.states(teacher, batch)
@@ -27,7 +29,12 @@ def distilled_guesses(task: Any, model: nn.Module, teacher: nn.Module, batch: Ba
     terms = {"mlm": Term(guessed(model, chosen, known, taught_by(teacher)).sum())}
     if next_ is not None:
         asked = batch.tensors["next"] != IGNORED
-        terms["nsp"] = Term(divergence(next_[asked].float(), follows[asked].float()).sum(), task.nsp_weight)
+        said = next_[asked].float()
+        if any(name.startswith(NEXT_SENTENCE) for name in getattr(teacher, "drawn", ())):
+            nsp = cross_entropy(said, batch.tensors["next"][asked], reduction="sum")
+        else:
+            nsp = divergence(said, follows[asked].float()).sum()
+        terms["nsp"] = Term(nsp, task.nsp_weight)
     if task.bow_weight:
         terms["bow"] = Term(bag_loss(model, hidden, batch.tensors["bag"]), task.bow_weight)
     return terms

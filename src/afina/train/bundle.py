@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from afina.batching.plan import by_tokens, generator
 from afina.core import Batch, Loss, Method, Row, Task
-from afina.errors import InputError
+from afina.errors import InputError, RowError
 from afina.messages import _
 from afina.models.find import find as find_model
 from afina.models.heads import asked_once
@@ -125,9 +125,17 @@ class Bundle:
                 raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
         return rows
 
-    def told(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return what a person is told of the answers to asked rows, in their order."""
-        return [self.task.predict(answer, row) for answer, row in zip(self.answers(rows), rows, strict=True)]
+    def told(self, rows: Sequence[Row], first: int = 1) -> list[dict[str, Any]]:
+        """Return what a person is told of the answers to asked rows, in their order.
+
+        Raises InputError with the number of a row that cannot be encoded, counted from `first`.
+        """
+        try:
+            answers = self.answers(rows)
+        except RowError as error:
+            number = next(number for number, row in enumerate(rows, first) if row is error.row)
+            raise InputError(_("Row {number}: {error}").format(number=number, error=error.reason)) from None
+        return [self.task.predict(answer, row) for answer, row in zip(answers, rows, strict=True)]
 
     @torch.inference_mode()
     def glance(self, encoded: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from afina.errors import InputError, Unfinished
 from afina.messages import _
 from afina.train.atomic import cannot_write, write_text
-from afina.train.lock import alone
+from afina.train.lock import take
 
 # What a run leaves in its folder: whatever else lies there is the person's and is never removed.
 FILES = ("run.toml", "compare.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
@@ -81,10 +81,10 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Make the folder, empty unless a run in it goes on; InputError where it may not or cannot be written."""
     check(run, resume=resume, overwrite=overwrite)
     try:
-        if overwrite and not resume and run.is_dir():
-            with alone(run):
-                _clear(run)
         run.mkdir(parents=True, exist_ok=True)
+        take(run)
+        if overwrite and not resume:
+            _clear(run)
     except OSError as error:
         raise cannot_write(run, error) from None
 

@@ -23,7 +23,10 @@ DRAWN_BY = {
     "test",
 }  # what decides which rows are where
 PASSING = {"output_dir", "resume", "overwrite", "dry_run", "show_mask"}  # what a repeat does not take over
-MAY_CHANGE = {"micro_batch_tokens"}  # when a run goes on: what was ended for lack of memory must be able to
+MAY_CHANGE = {
+    "micro_batch_tokens",
+    "activation_checkpointing",
+}  # when a run goes on: what was ended for lack of memory must be able to
 
 
 def job(

@@ -5,25 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from afina.errors import Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
 from afina.verbs import _ranking, _trials
 from afina.verbs._design import Chosen
-from afina.verbs._runners import Runner
+from afina.verbs._runners import local
 from afina.verbs._scored import Scored
-from afina.verbs._trial import FEW_SHOT, ROWS
+from afina.verbs._trial import FEW_SHOT
 from afina.verbs._tuning import FACTORS
 
 
-def planned(
-    data: str, chosen: Chosen, scored: Scored, runner: Runner, tell: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Return a line a method and model with what one run of it will take, and say so; nothing is written or trained.
+def planned(data: str, chosen: Chosen, scored: Scored, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return a line a method and model with what one run of it will take here, and say so; nothing is written or trained.
 
-    Memory and seconds stand under the names of what a comparison measures; what only training can tell is None.
+    Memory and seconds stand under the names of what a comparison measures, without the stages of a chain; what only
+    training can tell is None. Raises Interrupted.
     """
-    from afina.train.folder import write_json
-
     verb = chosen.verb
     trials = [
         _trials.trial(
@@ -33,12 +31,22 @@ def planned(
         for method, own in chosen.ways(scored.task, model).items()
         if method != FEW_SHOT
     ]
-    with tempfile.TemporaryDirectory() as place:
-        write_json(Path(place) / ROWS, scored.by_fold)
-        done = _trials.carry_out(
-            trials, data, chosen.alike, Path(place), runner=runner, until=None, tell=lambda _sentence: None
-        )
-    lines, seconds, runs = [], 0.0, 0
+    runner = local(verb.workers, Path())
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            done = _trials.carry_out(
+                trials,
+                data,
+                chosen.alike,
+                Path(place),
+                runner=runner,
+                until=None,
+                tell=lambda _sentence: None,
+            )
+    except Interrupted:  # nothing was begun that could be gone on with
+        raise Interrupted(_("Interrupted.")) from None
+    shown = sum(FEW_SHOT in chosen.ways(scored.task, model) for model in chosen.models)
+    lines, seconds, runs = [], 0.0, shown * len(chosen.folds) * verb.seeds
     for each in done:
         line = _ranking.bare_line([each])
         searched = verb.tune == "small" and each.trial.method in chosen.methods
@@ -59,8 +67,8 @@ def planned(
             )  # fmt: skip
         lines.append(line)
     tell(
-        _("{runs} runs would be made, which train for about {seconds} s in all, scoring not counted.").format(
-            runs=runs, seconds=number(seconds / runner.at_once)
-        )
+        _(
+            "{runs} runs would be made, which train for about {seconds} s in all; scoring and stages before are not counted."
+        ).format(runs=runs, seconds=number(seconds / runner.at_once))
     )
     return lines

@@ -24,12 +24,10 @@ def learn(
     Where the phases have replay, `rehearsal` says what is learnt from it. What a method has put into the model is merged there, in a copy, so that it is an ordinary model of its kind.
     """
     import copy
-    from contextlib import nullcontext
 
     from afina.messages.numbers import number
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
-    from afina.train.lock import alone
     from afina.train.track import say
 
     total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
@@ -62,22 +60,21 @@ def learn(
         eval_steps=_hours.every(chosen.eval_steps, total, _hours.EVALUATIONS),
         save_steps=_hours.every(chosen.save_steps, total, _hours.CHECKPOINTS),
     )
-    with alone(run) if accelerator.is_main_process else nullcontext():
-        return fit(
-            accelerator,
-            model,
-            method,
-            (rehearsal or task).loss,
-            partial(between, phases, partial(task.collate, tokenizer=tokenizer)),
-            budget,
-            run,
-            steps_per_epoch=phases[0][0][0][1].steps_per_epoch,
-            evaluate=evaluation(task, tokenizer, held, chosen),
-            keep_best=keep,
-            resume=chosen.resume,
-            quiet=quiet,
-            drawn=(rehearsal or task).drawn,
-        )
+    return fit(
+        accelerator,
+        model,
+        method,
+        (rehearsal or task).loss,
+        partial(between, phases, partial(task.collate, tokenizer=tokenizer)),
+        budget,
+        run,
+        steps_per_epoch=phases[0][0][0][1].steps_per_epoch,
+        evaluate=evaluation(task, tokenizer, held, chosen),
+        keep_best=keep,
+        resume=chosen.resume,
+        quiet=quiet,
+        drawn=(rehearsal or task).drawn,
+    )
 
 
 def figures(

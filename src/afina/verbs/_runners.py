@@ -118,7 +118,7 @@ def process(
     (start / folder).mkdir(exist_ok=True)
     write_json(start / folder / ASKED, asked)
     child = subprocess.Popen(
-        [sys.executable, "-m", "afina.verbs._trial", str(folder)],
+        [sys.executable, "-m", "afina.verbs._trial", str(folder), str(os.getpid())],
         cwd=start,
         env=os.environ | env,
         stdout=subprocess.DEVNULL,

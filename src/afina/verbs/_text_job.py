@@ -7,7 +7,7 @@ from typing import Any
 
 from afina.errors import InputError
 from afina.messages import _
-from afina.verbs._job import PASSING, passing, same, unchanged
+from afina.verbs._job import PASSING, may_change, passing, same, unchanged
 from afina.verbs._objectives import OBJECTIVES
 
 
@@ -41,7 +41,7 @@ def as_begun(
             )
         )
     kept = {name: value for name, value in begun.items() if name not in PASSING}
-    return old, kept | passing(settings)
+    return old, kept | passing(settings) | may_change(settings)
 
 
 def place(
@@ -108,7 +108,8 @@ def tell_columns(files: list[Path | str | None], column: str | None, *, quiet: b
     from afina.data.plain_text import column_in_words
     from afina.train.track import say
 
-    for file in (Path(each) for each in files if each):
+    told = [] if quiet else [Path(each) for each in files if each]
+    for file in told:
         if file.is_file() and (sentence := column_in_words(file, column)):
             say(sentence, quiet)
 

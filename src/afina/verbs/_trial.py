@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from afina.core import Row
 from afina.errors import AfinaError
+from afina.train import lock
 
 if TYPE_CHECKING:
     from afina.train.bundle import Bundle
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 ASKED, ROWS, NEUTRAL, MEASURED = "trial.json", "rows.json", "neutral.json", "measured.json"
 FEW_SHOT, SHOTS = "few_shot", 8  # the row of a decoder that trains nothing, and the examples in its prompt
+PATIENCE = (
+    600.0  # seconds for the same run of a comparison that was killed, which ends after its step and scoring
+)
 TIMED = 20  # answers, one row at a time, whose median time is the latency
 
 
@@ -147,5 +151,6 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
+    lock.WAIT = PATIENCE
     sys.exit(main(Path(sys.argv[1])))

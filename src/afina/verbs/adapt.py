@@ -11,6 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Reading, setting
+from afina.train.lock import until_done
 from afina.verbs import _corpus, _held_out, _initial_model, _phases, _pretraining, _text_job, _tokenizer
 from afina.verbs._describe import trained_weights
 from afina.verbs._domain import in_words, nearness
@@ -54,6 +55,7 @@ class Adapt(Reading):
     )
 
 
+@until_done()
 def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> dict[str, Any]:
     """Train the language model `model` on with text files, and return what INTERFACE names.
 
@@ -195,6 +197,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     head = _initial_model.head(task, source)
     torch.manual_seed(verb.seed)
     model = grow(load(source, head, dropout=verb.dropout or 0.0), shorter, tokenizer)
+    machine.plain_attention(model, accelerator)  # of the copy too
     rehearsal = Rehearsal.of(task, model, accelerator.device) if replay else None
     model = method.modify(model, tokenizer).to(accelerator.device)
     method.quicken(model)

@@ -12,6 +12,7 @@ from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
+from afina.train.lock import until_done
 from afina.verbs import (
     _design,
     _folds,
@@ -25,6 +26,7 @@ from afina.verbs import (
     _tuning,
 )
 from afina.verbs._design import Chosen
+from afina.verbs._job import check_spared
 from afina.verbs._runners import RUNNERS, Runner
 from afina.verbs._settings import begin, from_file, model_for
 from afina.verbs._trial import NEUTRAL, ROWS
@@ -88,6 +90,7 @@ class Compare(Training):
     dry_run: bool = setting(False, N_("Check data and settings, say what would be done, and stop."))
 
 
+@until_done()
 def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     """Train every method several times on the same rows and return what INTERFACE names.
 
@@ -102,7 +105,6 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         data, settings, _recorded = from_file(Path(data), settings, choose)
     from afina.report import compare as report
     from afina.train import folder, machine
-    from afina.train.lock import alone
     from afina.train.run import write_settings
     from afina.train.track import say
 
@@ -121,19 +123,21 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     _resume.as_recorded(recorded, facts, chosen)
     for name, chain in chosen.chains.items():
         _try(data, chosen, name, chain, place / RUNS)
+    stages = [stage for chain in chosen.chains.values() for stage in chain["stage"]]
+    for source in chosen.models.values():
+        check_spared(place, {"data": data, "stage": stages} | verb.model_dump(), source)
     tell = partial(say, quiet=quiet)
     if verb.dry_run:
         for sentence in [*scored.notes, *_design.once(chosen)]:
             tell(sentence)
-        lines = _planned.planned(data, chosen, scored, runner, tell)
+        lines = _planned.planned(data, chosen, scored, tell)
         return _result(place, chosen, scored, lines) | {"tests": [], "recommendation": None, "seconds": None}
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
-    with alone(place):
-        write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
-        result = _measured(data, chosen, scored, place, runner, until, texts, tell)
-        result["seconds"] = round(time.perf_counter() - began, 1)
-        folder.write_json(place / "scores.json", result)
-        report.write(place)
+    write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
+    result = _measured(data, chosen, scored, place, runner, until, texts, tell)
+    result["seconds"] = round(time.perf_counter() - began, 1)
+    folder.write_json(place / "scores.json", result)
+    report.write(place)
     return result
 
 

@@ -11,6 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import MICRO_BATCH_TOKENS, Training, setting
+from afina.train.lock import until_done
 from afina.verbs import _chain, _folds, _links
 from afina.verbs._describe import (
     check_learnable,
@@ -96,6 +97,7 @@ class Resolved(Finetune):
     early_stopping_patience: int
 
 
+@until_done()
 def finetune(
     data: str | Path,
     *,
@@ -172,8 +174,6 @@ def _train(
     rivals: Path | None = None,
 ) -> "Run | Any":
     """Encode, build, fit, score and report."""
-    from contextlib import nullcontext
-
     import torch
 
     from afina.batching.plan import Plan, batches
@@ -188,7 +188,6 @@ def _train(
     from afina.train.fit import fit
     from afina.train.fitting import judge
     from afina.train.forecast import WORTH, fitting, forecast
-    from afina.train.lock import alone
     from afina.train.run import Run
     from afina.train.track import peak_memory_mb, read, say
 
@@ -276,22 +275,21 @@ def _train(
             bundle.save(new)
 
     held = [piece for row in encoded[1] for piece in task.pieces(row)]
-    with alone(run) if accelerator.is_main_process else nullcontext():
-        progress = fit(
-            accelerator,
-            model,
-            method,
-            task.loss,
-            batches_of,
-            budget(verb, total, plan.steps_per_epoch, sum(scored(splits))),
-            run,
-            steps_per_epoch=plan.steps_per_epoch,
-            evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
-            keep_best=keep_best,
-            readings=None if verb.slow else readings(bundle, [*pieces, *held]),
-            resume=verb.resume,
-            quiet=quiet,
-        )
+    progress = fit(
+        accelerator,
+        model,
+        method,
+        task.loss,
+        batches_of,
+        budget(verb, total, plan.steps_per_epoch, sum(scored(splits))),
+        run,
+        steps_per_epoch=plan.steps_per_epoch,
+        evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
+        keep_best=keep_best,
+        readings=None if verb.slow else readings(bundle, [*pieces, *held]),
+        resume=verb.resume,
+        quiet=quiet,
+    )
     most = peak_memory_mb()  # the baselines, learnt later in this process, are not the method's cost
     machine.return_memory()
     trained_at = time.perf_counter()

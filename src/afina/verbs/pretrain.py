@@ -10,6 +10,7 @@ from afina.messages.numbers import number
 from afina.settings import Common, Reading, divide, setting
 from afina.tasks.causal_lm import CausalLm
 from afina.tasks.masked_lm import MaskedLm
+from afina.train.lock import until_done
 from afina.verbs import (
     _corpus,
     _held_out,
@@ -62,6 +63,7 @@ class Pretrain(Reading):
     )
 
 
+@until_done()
 def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     """Train a tokenizer and a language model on text files, and return what INTERFACE names.
 
