@@ -722,3 +722,10 @@ def test_a_search_begins_from_the_rate_that_is_named_and_ties_stay_there(tmp_pat
     assert tuned(0.3, 0.3, 0.3) == 1e-4
     assert tuned(0.3, 0.2, 0.3) in (0.3 * 1e-4, 3.0 * 1e-4)
     assert tuned(0.1, 0.2, 0.3) == 3.0 * 1e-4
+
+
+def test_a_model_that_lies_in_what_is_overwritten_is_spared(afina_: Command) -> None:
+    best = "runs/toy-compare/runs/full-0/best"
+    said = afina_("compare", "toy.csv", "--methods", "head", "--models", best, "--seeds", "1", "--overwrite")
+    assert said.code == 2 and "the new run needs it" in said.err
+    assert Path(best, "config.json").exists()

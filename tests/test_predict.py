@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 import afina
 import toy
 from afina.data import stream
-from afina.errors import InputError, Interrupted
+from afina.errors import InputError, Interrupted, RowError
 from afina.train.bundle import Bundle
 from afina.verbs.predict import stream as answers_of
 
@@ -245,11 +246,11 @@ class Breaks:
     def __init__(self, error: BaseException, monkeypatch: pytest.MonkeyPatch, *, at: int = 3) -> None:
         self.blocks, self.told = 0, Bundle.told
 
-        def told(bundle: Bundle, rows: Any) -> Any:
+        def told(bundle: Bundle, rows: Any, first: int) -> Any:
             self.blocks += 1
             if self.blocks == at:
                 raise error
-            return self.told(bundle, rows)
+            return self.told(bundle, rows, first)
 
         monkeypatch.setattr(stream, "ROWS", 2)
         monkeypatch.setattr(Bundle, "told", told)
@@ -342,3 +343,13 @@ def test_memory_is_that_of_a_block_and_not_of_the_file(run: Path, tmp_path: Path
     without, beside = map(float, done.stdout.split())
     assert without < 30 and beside < 50, "MB more than for one row; all rows at once take 240 and more"
     assert (tmp_path / "large.csv").stat().st_size > 60e6
+
+
+def test_a_row_that_cannot_be_encoded_is_told_by_its_number_in_the_file() -> None:
+    rows = [{"text": word} for word in ("a", "b", "b")]
+
+    def answers(_rows: Any) -> Any:
+        raise RowError("It begins with b: nothing to guess.", rows[2], "nothing to guess.")
+
+    with pytest.raises(InputError, match=r"^Row 1027: nothing to guess\.$"):
+        Bundle.told(SimpleNamespace(answers=answers, task=None), rows, 1025)  # type: ignore[arg-type]

@@ -124,3 +124,14 @@ def test_of_answers_that_were_drawn_the_likelihood_is_told(name: str, folder: Pa
     torch.manual_seed(5)
     same = rehearsal.drawn(model, batch_of(case))
     assert same.counts == plain.counts and torch.equal(same.tensors["labels"], plain.tensors["labels"])
+
+
+def test_a_next_sentence_head_that_was_drawn_learns_from_the_text(folder: Path) -> None:
+    """Its own first answers are none to be kept."""
+    case = toys.case("masked_lm-full-pairs", folder)
+    model = case.model().eval()
+    model.drawn = frozenset({f"{heads.NEXT_SENTENCE}.weight"})  # type: ignore[assignment]
+    rehearsal = Rehearsal.of(case.task, model, "cpu")
+    kept, plain = rehearsal.loss(model, replay_of(case)), case.task.loss(model, batch_of(case))
+    assert kept["kept_nsp"].sum.item() == pytest.approx(plain["nsp"].sum.item(), rel=1e-5)
+    assert kept["kept_mlm"].sum.item() == pytest.approx(0, abs=1e-3)

@@ -213,7 +213,7 @@ def test_each_run_is_one_task_with_its_threads(
     assert [task for task in ray.begun if task[0] == "unseen"] == [("unseen", {"num_cpus": 0})] * 2
     assert Ended.env["OMP_NUM_THREADS"] == str(threads) and Ended.env["CUDA_VISIBLE_DEVICES"] == ""
     assert Ended.env["HF_HUB_OFFLINE"] == "1" and Ended.env["LANGUAGE"] == "en"
-    assert Ended.words[-1] == "runs/b" and Ended.start == Path.cwd()
+    assert Ended.words[-2:] == ["runs/b", str(os.getpid())] and Ended.start == Path.cwd()
     assert json.loads(Path("runs/b/trial.json").read_text(encoding="utf-8")) == ASKED
 
 
