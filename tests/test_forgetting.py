@@ -149,7 +149,7 @@ def test_a_text_of_ones_own(tmp_path: Path) -> None:
     }
     file.write_text("\n".join(f"Frase {i}." for i in range(2000)), encoding="utf-8")
     chosen = [row["text"] for row in neutral(str(file))["neutral"]]
-    assert len(chosen) == 500 and chosen[:2] == ["Frase 0.", "Frase 4."]
+    assert len(chosen) == 500 and chosen[0] in {f"Frase {i}." for i in range(4)}
     file.write_text(" \n", encoding="utf-8")
     with pytest.raises(InputError, match="empty"):
         neutral(str(file))

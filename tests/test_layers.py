@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Layer 0 is one folder, afina's own; `afina` itself, the lazy public face, stands above the verbs it names.
 LAYERS: list[set[str]] = [
-    {"core", "settings", "errors", "names", "messages"},
+    {"core", "settings", "errors", "names", "sample", "messages"},
     {"data", "models", "scoring"},
     {"batching"},
     {"tasks", "methods", "objectives"},

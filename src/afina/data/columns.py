@@ -11,9 +11,11 @@ from afina.data.number import are_numbers
 from afina.data.value import label_text
 from afina.errors import InputError
 from afina.messages import _
+from afina.sample import spread
 from afina.settings import flag
 
 MAX_LABELS = 200
+LOOKED_AT = 1000  # rows at most by which long texts are told from short ones
 
 
 def guess(table: Table, role: Role, named: str | None = None, taken: Collection[str] = ()) -> str:
@@ -127,7 +129,7 @@ def _by_name(columns: Sequence[str], role: Role) -> str | None:
 
 def _lengths(table: Table, columns: Sequence[str]) -> dict[str, float]:
     """Return the mean length of each column that holds texts of several words."""
-    sample = table.rows[:: max(1, len(table.rows) // 1000)]
+    sample = [table.rows[place] for place in spread(len(table.rows), LOOKED_AT)]
     lengths = {}
     for column in _without_others(columns):
         values = [row[column] for row in sample if isinstance(row[column], str) and row[column].strip()]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 from afina.messages import _
 from afina.messages.numbers import number
 from afina.report.record import Record
+from afina.sample import spread
 
 CHARTED = (
     *("accuracy", "mcc", "weighted_f1", "positive_f1", "macro_f1", "samples_f1", "pearson"),
@@ -198,7 +199,7 @@ def scatter(record: Record) -> Scatter | None:
         for row in record.predictions()
         if row["error"] is not None
     ]
-    pairs = pairs[:: math.ceil(len(pairs) / DOTS) or 1]
+    pairs = [pairs[place] for place in spread(len(pairs), DOTS)]
     if not pairs:
         return None
     ends = [number for pair in pairs for number in pair]

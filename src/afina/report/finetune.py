@@ -7,6 +7,7 @@ from typing import Any
 
 from afina.report import charts, page, terms, words
 from afina.report.record import Record
+from afina.sample import spread
 
 EXAMPLES = 10
 SHORT = 240
@@ -37,7 +38,7 @@ def write(run: Path) -> Path:
             names={system: terms.short(record.about, system) for system in record.systems},
             wrong=wrong,
             right=right,
-            samples=written[:: max(1, -(-len(written) // EXAMPLES))],
+            samples=[written[place] for place in spread(len(written), EXAMPLES)],
             written=len(written),
             rows=sum(1 for _row in record.predictions()),
             address=record.address,

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from afina.sample import spread
+
 WORD = re.compile(r"\w+")
 END = re.compile(r"[.!?;:\n]")
 WIDTHS = (4, 10, 25)  # words to each side over which a word of the question still counts
@@ -48,7 +50,7 @@ def tfidf_span(
         return _spans(row["context"], row["question"], rarity, unknown)
 
     known = [row for row in train if row["answers"]]
-    sample = known[:: max(1, len(known) // TUNING_ROWS)]
+    sample = [known[place] for place in spread(len(known), TUNING_ROWS)]
     sums: Counter[tuple[int, int]] = Counter()
     for row in sample:
         golds = [answer["text"] for answer in row["answers"]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from afina.core import Batch, Difference, Loss, Row, Scores, Splits, Task, Term
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.sample import spread
 from afina.settings import setting
 
 if TYPE_CHECKING:
@@ -178,8 +179,7 @@ class Written(Task):
 
     def asks(self, number: int, rows: Sequence[Row]) -> bool:
         """Whether row `number` of `rows`, which have gold answers, is also answered in words: some, spread evenly."""
-        most = min(self.samples, len(rows))
-        return (number + 1) * most // len(rows) > number * most // len(rows)
+        return number in spread(len(rows), self.samples)
 
     def _surprise(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss in nats of every token that counts, in the order of `labels`."""

@@ -6,6 +6,7 @@ from typing import Any
 from afina.data.unseen import Unseen
 from afina.errors import InputError, Unfinished
 from afina.messages import _
+from afina.sample import spread
 
 Part = tuple[Any, Any]  # a corpus, and which of its documents (None: all)
 
@@ -31,7 +32,8 @@ def corpora(
         )
         return (train, None), held_out
     held = np.zeros(len(train), dtype=bool)
-    held[:: max(2, min(100, len(train) // 10))] = True
+    one_in = max(2, min(100, len(train) // 10))
+    held[list(spread(len(train), -(-len(train) // one_in)))] = True
     if len(train) < 4:
         raise InputError(
             _("Documents in the text (parts between blank lines): {n}, too few to hold some out.").format(

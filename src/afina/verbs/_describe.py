@@ -8,6 +8,7 @@ from afina.core import Row, Splits, Task
 from afina.errors import InputError
 from afina.messages import _
 from afina.messages.numbers import number, plain
+from afina.sample import spread
 from afina.verbs._prepare import Prepared, long_rows
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def scored(splits: Splits) -> tuple[int, int]:
-    """Return about how many training and validation rows are scored each time in mid-training."""
+    """Return how many training and validation rows are scored each time in mid-training."""
     validation = min(WATCHED, len(splits.validation))
     return min(SEEN, validation, len(splits.train)), validation
 
@@ -114,8 +115,8 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
     for name, most, rows, own in zip(
         ("train", "validation"), scored(splits), (splits.train, splits.validation), encoded, strict=True
     ):
-        some = slice(None, None, max(1, len(rows) // max(most, 1)))
-        parts[name] = own[some], rows[some]
+        some = spread(len(rows), most)
+        parts[name] = [own[place] for place in some], [rows[place] for place in some]
 
     def evaluate(model: "nn.Module") -> tuple[list[float], dict[str, Any]]:
         found = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from afina import data
 from afina.core import Method, Row
 from afina.errors import InputError
+from afina.sample import spread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,8 +40,7 @@ def neutral(file: str | None) -> Neutral:
         rows = clean(task, table.rows, table, [])
         if not rows:
             raise InputError(nothing_usable(task, place))
-        most = min(MOST, len(rows))
-        found[language] = [rows[i * len(rows) // most] for i in range(most)]
+        found[language] = [rows[place] for place in spread(len(rows), MOST)]
     return found
 
 

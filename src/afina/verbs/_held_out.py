@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from afina.core import Batch
+from afina.sample import spread
 from afina.verbs._corpus import Part
 from afina.verbs._hours import FOREVER
 from afina.verbs._objectives import OBJECTIVES
@@ -59,7 +60,7 @@ def _read(
 
     windows = Windows(part[0], length - objective.special, part[1], objective.special)
     lengths, encoded = windows.lengths(), objective.rows(windows, tokenizer)
-    order = sorted(range(0, len(windows), max(1, len(windows) // most)), key=lambda row: -lengths[row])
+    order = sorted(spread(len(windows), most), key=lambda row: -lengths[row])
     answers: list[Any] = []
     model.eval()
     with torch.no_grad():
