@@ -48,19 +48,21 @@ ALL = {
     "guide": {},
     "simpletransformers": {},
 }
+# At its defaults, and with what a processor that has it makes of bf16; the peers compute in fp32.
+BOTH = {"afina": [], "afina-bf16": ["--precision", "bf16"]}
 TOP = ("bert.encoder.layer.3.", "bert.pooler.", "classifier.")
 # Rows to train and to test on, epochs and learning rate are those of every system of the job. A system is named with
 # what it is told beyond them; of afina those are flags.
 JOBS: dict[str, dict[str, Any]] = {
-    "full-tweets": {"set": "tweets", "rows": 800, "epochs": 3, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-sst2": {"set": "sst2", "rows": 1200, "epochs": 2, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
-    "full-banking77": {"set": "banking77", "rows": 770, "epochs": 4, "rate": 5e-4, "afina": {"afina": []}, "peers": ALL},
+    "full-tweets": {"set": "tweets", "rows": 800, "epochs": 3, "rate": 5e-4, "afina": BOTH, "peers": ALL},
+    "full-sst2": {"set": "sst2", "rows": 1200, "epochs": 2, "rate": 5e-4, "afina": BOTH, "peers": ALL},
+    "full-banking77": {"set": "banking77", "rows": 770, "epochs": 4, "rate": 5e-4, "afina": BOTH, "peers": ALL},
     "full-small": {
         "set": "tweets", "rows": 128, "test": 128, "epochs": 3, "rate": 1e-4, "model": "small",
         "afina": {"afina": []}, "peers": ALL,
     },
     "full-imdb": {
-        "set": "imdb", "rows": 300, "test": 200, "epochs": 1, "rate": 5e-4, "afina": {"afina": []},
+        "set": "imdb", "rows": 300, "test": 200, "epochs": 1, "rate": 5e-4, "afina": BOTH,
         "peers": {"trainer": {}, "tuned-16": {"batch": 16}},
     },
     "partial": {
@@ -76,25 +78,25 @@ JOBS: dict[str, dict[str, Any]] = {
         "afina": {"afina": ["--method", "lora"], "afina-houlsby": ["--method", "houlsby"], "afina-full": []},
         "peers": {"lora": {"batch": 16}},
     },
-    "pretraining": {"rate": 1e-3, "tokens": 81920, "step": 4096, "afina": {"afina": []}, "peers": {"mlm": {}}},
+    "pretraining": {"rate": 1e-3, "tokens": 81920, "step": 4096, "afina": BOTH, "peers": {"mlm": {}}},
     "predict-tweets": {"set": "tweets", "rows": 400, "afina": {"afina": []}, "peers": {"pipeline": {}}},
     "predict-imdb": {"set": "imdb", "rows": 400, "test": 200, "afina": {"afina": []}, "peers": {"pipeline": {}}},
 }  # fmt: skip
 # Job, whose ratio of speed, to whose, and what it is to be.
 GOALS: list[tuple[str, str, str, float | None]] = [
     *(
-        (f"full-{name}", "afina", peer, goal)
+        (f"full-{name}", mine, peer, goal)
         for name in ("tweets", "sst2", "banking77", "small")
+        for mine in BOTH
         for peer, goal in (("guide", 8.0), ("trainer", 2.5), ("tuned", 1.4), ("simpletransformers", None))
     ),
-    ("full-imdb", "afina", "trainer", 1.3),
-    ("full-imdb", "afina", "tuned", None),
+    *(("full-imdb", mine, peer, goal) for mine in BOTH for peer, goal in (("trainer", 1.3), ("tuned", None))),
     ("partial", "afina", "trainer", 2.5),
     ("head", "afina", "trainer", 12.0),
     ("adapters", "afina", "afina-full", 1.15),
     ("adapters", "afina", "lora", 1.5),
     ("adapters", "afina-houlsby", "afina-full", 1.3),
-    ("pretraining", "afina", "mlm", 2.5),
+    *(("pretraining", mine, "mlm", 2.5) for mine in BOTH),
     ("predict-tweets", "afina", "pipeline", 2.5),
     ("predict-imdb", "afina", "pipeline", 2.5),
 ]
@@ -305,7 +307,7 @@ class Campaign:
         if system not in job["afina"]:
             got = self.ask(system.partition("-")[0], given | job["peers"][system], place / "peer")
         elif "step" in job:
-            got = self.pretrain(given, Path(given["output_dir"]), place / "afina.log")
+            got = self.pretrain(given, job["afina"][system], Path(given["output_dir"]))
         elif "epochs" in job:
             got = self.finetune(given, job["afina"][system], Path(given["output_dir"]))
         else:
@@ -350,16 +352,16 @@ class Campaign:
             "seconds": got["seconds"],
         } | cost
 
-    def pretrain(self, given: dict[str, Any], place: Path, log: Path) -> dict[str, Any]:
+    def pretrain(self, given: dict[str, Any], flags: list[str], place: Path) -> dict[str, Any]:
         """Let afina pre-train on hidden words alone, from noise, in rows of 128, as the peer does."""
         command = [
             sys.executable, "-m", "afina", "pretrain", given["train"], "--validation", given["validation"],
             "--tokenizer", given["model"], "--initialisation", "random", "--no-nsp", "--short-share", "1",
             "--tokens-per-step", str(given["step"]), "--max-tokens", str(given["tokens"]),
-            "--learning-rate", str(given["learning_rate"]), "--seed", str(given["seed"]),
+            "--learning-rate", str(given["learning_rate"]), "--seed", str(given["seed"]), *flags,
             "--output-dir", str(place), "--overwrite", "--offline", "--quiet", "--lang", "en",
         ]  # fmt: skip
-        cost = run(command, log, self.threads)
+        cost = run(command, place.with_suffix(".log"), self.threads)
         got = json.loads((place / "scores.json").read_text(encoding="utf-8"))
         seconds = got["tokens_seen"] / got["tokens_per_s"]
         return {

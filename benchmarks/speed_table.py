@@ -25,15 +25,20 @@ HEADS = {
 }  # fmt: skip
 JOBS = {
     "full-tweets": ("all weights, Spanish tweets", "todos los pesos, tuits en español"),
+    "full-tweets-bf16": ("all weights, Spanish tweets, bf16", "todos los pesos, tuits en español, bf16"),
     "full-sst2": ("all weights, SST-2", "todos los pesos, SST-2"),
+    "full-sst2-bf16": ("all weights, SST-2, bf16", "todos los pesos, SST-2, bf16"),
     "full-banking77": ("all weights, Banking77", "todos los pesos, Banking77"),
+    "full-banking77-bf16": ("all weights, Banking77, bf16", "todos los pesos, Banking77, bf16"),
     "full-small": ("all weights of a BERT-small, tweets", "todos los pesos de un BERT-small, tuits"),
     "full-imdb": ("all weights, IMDb at 512 tokens", "todos los pesos, IMDb a 512 tokens"),
+    "full-imdb-bf16": ("all weights, IMDb at 512 tokens, bf16", "todos los pesos, IMDb a 512 tokens, bf16"),
     "partial": ("top quarter, 5 epochs, tweets", "cuarto superior, 5 épocas, tuits"),
     "head": ("head, 10 epochs, tweets", "cabeza, 10 épocas, tuits"),
     "adapters": ("LoRA, tweets", "LoRA, tuits"),
     "adapters-houlsby": ("Houlsby adapters, tweets", "adaptadores de Houlsby, tuits"),
     "pretraining": ("pre-training from noise", "preentrenamiento desde cero"),
+    "pretraining-bf16": ("pre-training from noise, bf16", "preentrenamiento desde cero, bf16"),
     "predict-tweets": ("answers to tweets", "respuestas a tuits"),
     "predict-imdb": ("answers to IMDb reviews", "respuestas a reseñas de IMDb"),
 }

@@ -23,8 +23,10 @@ from afina.models.find import EMBEDDED
 from afina.models.load import load, load_tokenizer
 from afina.names import ENCODER, find, known
 from afina.settings import knobs
+from afina.tasks import _text_windows
 from afina.tasks._windows import read
 from afina.train.bundle import Bundle
+from afina.verbs._prepare import lengths
 
 run = pytest.fixture(toy.command)
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
@@ -350,6 +352,7 @@ from afina.names import ENCODER
 from afina.models.load import load, load_tokenizer
 from afina.names import find
 from afina.train.bundle import Bundle
+from afina.verbs._prepare import lengths
 import test_long
 
 name, learns = sys.argv[1], sys.argv[2] == "learns"
@@ -395,3 +398,51 @@ def test_a_book_takes_less_than_two_gigabytes(name: str, does: str) -> None:
     if does == "answers":
         assert told["windows"] > 50
         assert told["words"] == (20_000 if name == "token_labels" else 0)
+
+
+# How long rows are -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("long", ["truncate", "windows"])
+@pytest.mark.parametrize("name", TASKS)
+def test_only_rows_that_fill_the_model_are_cut_into_tokens_again(
+    name: str, long: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told of the lengths is what a second reading of all rows says."""
+    task = task_of(name, long=long)
+    rows = [row_of(name, n, second) for n in (1, 5, 24, 27, 28, 29, 30, 31, 33, 80) for second in (3, 20)]
+    encoded = task.encode(rows, TOKENIZER, 32)
+    whole = [task.length(row) for row in task.encode(rows, TOKENIZER, 10**6)]
+    cut = [task.unseen(row, tokens) for row, tokens in zip(encoded, whole, strict=True)]
+    again: list[int] = []
+    own = type(task).encode
+
+    def counted(self: Any, given: Any, *more: Any) -> Any:
+        again.append(len(given))
+        return own(self, given, *more)
+
+    monkeypatch.setattr(type(task), "encode", counted)
+    told = lengths(task, rows, encoded, TOKENIZER, 32)
+    assert told["max"] == max(whole) and told["mean"] == pytest.approx(sum(whole) / len(whole))
+    assert told["rows_cut"] == sum(n > 0 for n in cut) and told["tokens_cut"] == sum(cut)
+    assert task.writes or again[0] < len(rows)
+
+
+def test_rows_are_cut_into_tokens_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer holds on to what it cuts off: of all rows at once that is many times their text."""
+    rows = [row_of("sentence_pair", n) for n in range(40, 50)]
+    task = task_of("sentence_pair")
+    expected = task.encode(rows, TOKENIZER, 32)
+    calls: list[int] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(TOKENIZER, name)
+
+        def __call__(self, *texts: Any, **asked: Any) -> Any:
+            calls.append(len(texts[0]))
+            return TOKENIZER(*texts, **asked)
+
+    monkeypatch.setattr(_text_windows, "AT_ONCE", 4)
+    assert task.encode(rows, Counting(), 32) == expected  # type: ignore[arg-type]
+    assert calls == [4, 4, 2]

@@ -20,7 +20,7 @@ def rates(schedule, steps, warmup):
     return [rate(step, steps, warmup, schedule) for step in range(steps)]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "warmup_stable_decay"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle", "warmup_stable_decay"])
 @pytest.mark.parametrize("warmup", [0, 0.1, 10])
 def test_the_rate_rises_to_one_and_falls_towards_zero(schedule, warmup):
     found = rates(schedule, 100, warmup)
@@ -35,6 +35,9 @@ def test_the_rate_rises_to_one_and_falls_towards_zero(schedule, warmup):
 def test_the_schedules_have_their_shapes():
     assert rates("linear", 11, 1)[1:] == pytest.approx([1 - i / 10 for i in range(10)])
     assert rates("cosine", 101, 1)[51] == pytest.approx(0.5)
+    cycle = rates("one_cycle", 100, 0.3)
+    assert cycle[29] == 1.0 and cycle[14] == pytest.approx(1 / 25 + 24 / 25 / 2) and cycle[0] < 0.05
+    assert cycle[30:] == rates("cosine", 100, 0.3)[30:] and cycle[65] == pytest.approx(0.5, abs=0.02)
     slanted = rates("slanted_triangular", 100, 0.1)
     assert slanted[9] == 1.0 and slanted[-1] == pytest.approx(1 / 32 + 31 / 32 / 90)
     stable = rates("warmup_stable_decay", 100, 0.1)

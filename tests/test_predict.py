@@ -16,6 +16,7 @@ import pytest
 
 import afina
 import toy
+import toys
 from afina.data import stream
 from afina.errors import InputError, Interrupted, RowError
 from afina.train.bundle import Bundle
@@ -240,17 +241,37 @@ def test_a_pipe_is_answered_while_it_is_open(run: Path, monkeypatch: pytest.Monk
         assert len(list(answers)) == 1
 
 
+def test_blocks_of_two_rows_are_scored_as_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = toy.table(tmp_path / "asked.csv")
+    whole = afina.evaluate(run, file, quiet=True)
+    monkeypatch.setattr(stream, "ROWS", 2)
+    read: list[int] = []
+    own = Bundle.answers_to
+
+    def answers_to(self: Bundle, encoded: Any) -> Any:
+        read.append(len(encoded))
+        return own(self, encoded)
+
+    monkeypatch.setattr(Bundle, "answers_to", answers_to)
+    blocks = afina.evaluate(run, file, quiet=True)
+    assert len(read) > 2 and set(read) <= {1, 2}
+    for part in ("scores", "details"):
+        assert toys.alike(whole[part], blocks[part], 1e-5)
+
+
 class Breaks:
     """A model whose third block is never answered."""
 
     def __init__(self, error: BaseException, monkeypatch: pytest.MonkeyPatch, *, at: int = 3) -> None:
         self.blocks, self.told = 0, Bundle.told
 
-        def told(bundle: Bundle, rows: Any, first: int) -> Any:
+        def told(bundle: Bundle, rows: Any, encoded: Any) -> Any:
             self.blocks += 1
             if self.blocks == at:
                 raise error
-            return self.told(bundle, rows, first)
+            return self.told(bundle, rows, encoded)
 
         monkeypatch.setattr(stream, "ROWS", 2)
         monkeypatch.setattr(Bundle, "told", told)
@@ -348,8 +369,9 @@ def test_memory_is_that_of_a_block_and_not_of_the_file(run: Path, tmp_path: Path
 def test_a_row_that_cannot_be_encoded_is_told_by_its_number_in_the_file() -> None:
     rows = [{"text": word} for word in ("a", "b", "b")]
 
-    def answers(_rows: Any) -> Any:
+    def encode(*_asked: Any) -> Any:
         raise RowError("It begins with b: nothing to guess.", rows[2], "nothing to guess.")
 
+    bundle: Any = SimpleNamespace(task=SimpleNamespace(encode=encode), tokenizer=None, max_length=8)
     with pytest.raises(InputError, match=r"^Row 1027: nothing to guess\.$"):
-        Bundle.told(SimpleNamespace(answers=answers, task=None), rows, 1025)  # type: ignore[arg-type]
+        Bundle.encode(bundle, rows, 1025)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Curvature = Literal["gnb", "hutchinson"]
-Schedule = Literal["linear", "cosine", "warmup_stable_decay", "slanted_triangular"]
+Schedule = Literal["linear", "cosine", "one_cycle", "warmup_stable_decay", "slanted_triangular"]
 
 
 @dataclass(frozen=True)

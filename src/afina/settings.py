@@ -228,8 +228,12 @@ class Reading(Optimisation):
     )
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
     short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)
-    lr_scheduler_type: Literal["linear", "cosine", "warmup_stable_decay"] = setting(
-        "linear", N_("How the learning rate falls after its rise.")
+    lr_scheduler_type: Literal["linear", "cosine", "one_cycle", "warmup_stable_decay"] = setting(
+        "linear",
+        N_(
+            "How the learning rate falls after its rise; one_cycle also rises in a curve, for which --warmup-steps 0.3 is "
+            "usual."
+        ),
     )
     optimizer: Literal["adamw", "sophia"] = setting(
         "adamw", N_("What moves the weights: adamw, or sophia, which measures the curvature every ten steps.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from afina.core import Batch, Row
-from afina.tasks._windows import read
+from afina.tasks._windows import AT_ONCE, read
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,10 +26,14 @@ def truncated(
     texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Iterator[tuple[list[Row], int]]:
     """Yield each row as one window, its end cut off where it is too long, and 0: no text lies beside windows."""
-    told = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=True)
-    for ids, types in zip(told["input_ids"], told["token_type_ids"], strict=True):
-        # Of an empty text some tokenizers make nothing at all.
-        yield [_window(ids or [tokenizer.pad_token_id], types or [0], len(texts))], 0
+    for start in range(
+        0, len(texts[0]), AT_ONCE
+    ):  # what is cut off is held on to as long as the rest of its call
+        some = [list(column[start : start + AT_ONCE]) for column in texts]
+        told = tokenizer(*some, truncation=True, max_length=max_length, return_token_type_ids=True)
+        for ids, types in zip(told["input_ids"], told["token_type_ids"], strict=True):
+            # Of an empty text some tokenizers make nothing at all.
+            yield [_window(ids or [tokenizer.pad_token_id], types or [0], len(texts))], 0
 
 
 def row_logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -39,6 +43,8 @@ def row_logits(model: nn.Module, batch: Batch) -> Tensor:
     from afina.models.heads import outputs
 
     (logits,) = outputs(model, batch, "logits")
+    if len(logits) == len(batch.rows):  # a window each
+        return logits
     windows = [len(row["windows"]) for row in batch.rows]
     return torch.stack([each.mean(0) for each in logits.split(windows)])
 

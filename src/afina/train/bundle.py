@@ -113,7 +113,8 @@ class Bundle:
         One text or row alone counts as a list of one. Raises InputError for what is neither, and where a row lacks
         one of the inputs.
         """
-        return self.told(self.ask([texts] if isinstance(texts, str | Mapping) else texts))
+        rows = self.ask([texts] if isinstance(texts, str | Mapping) else texts)
+        return self.told(rows, self.encode(rows))
 
     def ask(self, texts: Iterable[Any], first: int = 1) -> list[Row]:
         """Return what is asked as rows; InputError with the number of one that is none, counted from `first`."""
@@ -125,16 +126,20 @@ class Bundle:
                 raise InputError(_("Row {number}: {error}").format(number=number, error=error)) from None
         return rows
 
-    def told(self, rows: Sequence[Row], first: int = 1) -> list[dict[str, Any]]:
-        """Return what a person is told of the answers to asked rows, in their order.
+    def encode(self, rows: Sequence[Row], first: int = 1) -> list[Row]:
+        """Return asked rows as the model reads them.
 
         Raises InputError with the number of a row that cannot be encoded, counted from `first`.
         """
         try:
-            answers = self.answers(rows)
+            return self.task.encode(rows, self.tokenizer, self.max_length) if rows else []
         except RowError as error:
             number = next(number for number, row in enumerate(rows, first) if row is error.row)
             raise InputError(_("Row {number}: {error}").format(number=number, error=error.reason)) from None
+
+    def told(self, rows: Sequence[Row], encoded: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return what a person is told of the answers to asked rows, given `encoded` too, in their order."""
+        answers = self.answers_to(encoded)
         return [self.task.predict(answer, row) for answer, row in zip(answers, rows, strict=True)]
 
     @torch.inference_mode()
@@ -145,7 +150,10 @@ class Bundle:
 
     def answers(self, rows: Sequence[Row]) -> list[Any]:
         """Return the raw answers (probabilities …) to cleaned rows, in their order."""
-        encoded = self.task.encode(rows, self.tokenizer, self.max_length) if rows else []
+        return self.answers_to(self.task.encode(rows, self.tokenizer, self.max_length) if rows else [])
+
+    def answers_to(self, encoded: Sequence[Row]) -> list[Any]:
+        """Return the raw answers to encoded rows, in their order."""
         return by_row(
             self.model, self.task, self.tokenizer, encoded, self.micro_batch_tokens, self.task.answer
         )

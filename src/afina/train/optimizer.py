@@ -11,6 +11,7 @@ from afina.core import Curvature, Schedule
 from afina.train.sophia import Sophia
 
 DECAY = 0.2  # the share of the steps in which `warmup_stable_decay` falls (Hu et al. 2024, MiniCPM)
+BEGIN = 1 / 25  # the share of the highest rate from which `one_cycle` rises (Smith & Topin 2018)
 LOWEST = 1 / 32  # what `slanted_triangular` falls to (Howard & Ruder 2018, ULMFiT)
 
 
@@ -57,12 +58,18 @@ def rate(step: int, steps: int, warmup: float, schedule: Schedule = "linear") ->
     """Return the factor on the learning rate in `step` (from 0) of `steps`: it rises, then falls towards zero."""
     rise = max(1, round(warmup * steps) if warmup < 1 else int(warmup))
     if step < rise:
-        return (step + 1) / rise
+        risen = (step + 1) / rise
+        return BEGIN + (1 - BEGIN) * _eased(risen) if schedule == "one_cycle" else risen
     left = (steps - step) / max(1, steps - rise)
     if schedule == "slanted_triangular":
         return LOWEST + (1 - LOWEST) * left
-    if schedule == "cosine":
-        return 0.5 * (1 - math.cos(math.pi * left))
+    if schedule in ("cosine", "one_cycle"):
+        return _eased(left)
     if schedule == "warmup_stable_decay":
         return min(1.0, (steps - step) / max(1, DECAY * steps))
     return left
+
+
+def _eased(share: float) -> float:
+    """Return 0 at 0 and 1 at 1, along half a cosine."""
+    return 0.5 * (1 - math.cos(math.pi * share))

@@ -284,15 +284,19 @@ def nothing_usable(task: Task, file: str | Path) -> str:
 
 
 def lengths(
-    task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, encoded: Sequence[Row] | None = None
+    task: Task, rows: Sequence[Row], encoded: Sequence[Row], tokenizer: Any, max_length: int
 ) -> dict[str, Any]:
     """Return how long `rows` are in tokens, what the model does not see of them, and what it reads in windows.
 
-    `encoded` are the rows as the model reads them, where that is known.
+    `encoded` are the rows as the model reads them. Only those that fill it are cut into tokens once more, and all where
+    answers are written: of a prompt as much is left out as the answer may take.
     """
-    whole = [task.length(row) for row in task.encode(rows, tokenizer, 10**6)]
-    if encoded is None:
-        encoded = task.encode(rows, tokenizer, max_length)
+    whole = [task.length(row) for row in encoded]
+    full = [place for place, tokens in enumerate(whole) if tokens >= max_length or task.writes]
+    if full:
+        again = task.encode([rows[place] for place in full], tokenizer, 10**6)
+        for place, row in zip(full, again, strict=True):
+            whole[place] = task.length(row)
     unseen = [task.unseen(row, tokens) for row, tokens in zip(encoded, whole, strict=True)]
     found, cut = np.array(whole), np.array(unseen)
     windows = (found > max_length) & (cut == 0)

@@ -1,16 +1,21 @@
 """Score a trained run on other rows, beside the baselines of its own training rows where they are at hand."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afina.core import Row, Task
+from afina.data.stream import blocks
 from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Common, Settings, divide, setting
 from afina.verbs._settings import begin
+
+if TYPE_CHECKING:
+    from afina.train.bundle import Bundle
 
 
 class Evaluate(Settings):
@@ -84,7 +89,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     from afina.data.read import read
     from afina.train.run import Run
     from afina.verbs._measure import compare, unread
-    from afina.verbs._prepare import clean, guessed, lengths, long_rows, nothing_usable
+    from afina.verbs._prepare import clean, guessed, long_rows, nothing_usable
 
     trained = Run(run)
     if "objective" in trained.settings:  # of `pretrain`
@@ -105,13 +110,13 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
     if not rows:
         raise InputError(" ".join([nothing_usable(task, data), *lost]))
     notes += lost
-    answers = bundle.answers(rows)
+    answers, length = _answered(bundle, rows)
     seconds = time.perf_counter() - began
     train = _training_rows(trained, bundle.task)
     rivals = bundle.task.baselines(train, rows, bundle.tokenizer, bundle.max_length) if train else {}
     found = compare(bundle.task, {"test": rows}, answers, rivals)
     notes += _unknown(task, rows, found["details"]["test"])
-    notes += long_rows(lengths(bundle.task, rows, bundle.tokenizer, bundle.max_length)) + unread(found)
+    notes += long_rows(length) + unread(found)
     notes += _seen(bundle.task, train or [], rows)
     if not train:
         notes.append(
@@ -119,6 +124,23 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> dict[str, An
         )
     of = {name: result[name] for name in ("run", "model", "task", "method", "trained_weights")}
     return _told(of, found, rows, notes, seconds, quiet=common.quiet)
+
+
+def _answered(bundle: "Bundle", rows: Sequence[Row]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the answers to the rows, in their order, and how long these are.
+
+    Block by block, for encoded rows take many times the memory of their text; but at once where answers are written,
+    which is done for some rows only, drawn from all of them.
+    """
+    from afina.verbs._prepare import lengths
+
+    task, answers, seen = bundle.task, [], Counter[str]()
+    for some in [rows] if task.writes else blocks(iter(rows)):
+        encoded = task.encode(some, bundle.tokenizer, bundle.max_length)
+        answers += bundle.answers_to(encoded)
+        length = lengths(task, some, encoded, bundle.tokenizer, bundle.max_length)
+        seen.update({name: value for name, value in length.items() if isinstance(value, int)})
+    return answers, {**seen, "max_length": bundle.max_length}
 
 
 def _in_context(model: str, data: str | Path, common: Common, own: Evaluate, began: float) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _train(
         ]
         tested = task.encode(splits.test, tokenizer, verb.max_length) if splits.test else []
     every = [*splits.train, *splits.validation, *splits.test]
-    length = lengths(task, every, tokenizer, verb.max_length, [*encoded[0], *encoded[1], *tested])
+    length = lengths(task, every, [*encoded[0], *encoded[1], *tested], tokenizer, verb.max_length)
     about_data = summary(prepared, length)
     about_data["notes"] += one_way(task, source)
     pieces = [piece for row in encoded[0] for piece in task.pieces(row)]

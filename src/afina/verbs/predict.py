@@ -128,8 +128,9 @@ def stream(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any)
         done = 0
         for block in rows.blocks(None if output or not columns else task.asked_columns()):
             asked = bundle.ask([_asked(row, columns) for row in block], done + 1)
-            answers = bundle.told(asked, done + 1)
-            length = lengths(task, asked, bundle.tokenizer, bundle.max_length)
+            encoded = bundle.encode(asked, done + 1)
+            answers = bundle.told(asked, encoded)
+            length = lengths(task, asked, encoded, bundle.tokenizer, bundle.max_length)
             seen.update({name: value for name, value in length.items() if isinstance(value, int)})
             if output:
                 output.add(block, answers)
