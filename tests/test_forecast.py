@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,10 +13,14 @@ import torch
 import toy
 import toys
 from afina.core import Step
-from afina.train import machine, memory
+from afina.methods.partial import Partial
+from afina.train import frozen, machine, memory
+from afina.train.bundle import Bundle
 from afina.train.forecast import HOLES, MOVED, TIMED, fitting, forecast
+from afina.train.frozen import Readings
 from afina.train.loop import steps
 from afina.train.track import peak_memory_mb
+from afina.verbs._describe import readings
 
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +36,9 @@ def accelerator() -> Any:
     return machine.accelerator("fp32")
 
 
-def foretold(case: toys.Case, model: torch.nn.Module, accelerator: Any, total: int) -> tuple[Any, list[int]]:
+def foretold(
+    case: toys.Case, model: torch.nn.Module, accelerator: Any, total: int, **given: Any
+) -> tuple[Any, list[int]]:
     """Return the forecast, and the steps that it tried."""
     plan, tried = case.plan(8), []
 
@@ -40,7 +46,7 @@ def foretold(case: toys.Case, model: torch.nn.Module, accelerator: Any, total: i
         tried.append(start)
         return case.batches(plan)(start, stop, most)
 
-    return forecast(accelerator, model, case.method, case.task.loss, batches, plan, total), tried
+    return forecast(accelerator, model, case.method, case.task.loss, batches, plan, total, **given), tried
 
 
 @pytest.mark.parametrize(
@@ -78,6 +84,39 @@ def test_what_is_timed_stands_for_all_tokens(
         found, _tried = foretold(case, case.model(), accelerator, total)
         tokens = sum(plan.lengths) * total / plan.steps_per_epoch
         assert found.seconds == pytest.approx(0.001 * tokens, rel=1e-3)
+
+
+def test_frozen_blocks_are_foretold_by_all_rows_and_the_disk_of_the_run(
+    folder: Path, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few rows always fit; what counts is whether all do, where the run will lie."""
+    case = toys.case("classification-partial", folder)._replace(method=Partial(top_blocks=1))
+    kept: list[Any] = []
+    own = frozen._fill
+    monkeypatch.setattr(frozen, "_fill", lambda *given: kept.append(own(*given)) or kept[-1])
+    given = Readings(list, 1000, 30)
+    for every, free in ((given, 2**30), (given._replace(tokens=10**9), 2**40), (given, 2**10)):
+        asked: list[Path] = []
+        monkeypatch.setattr(
+            frozen.shutil,
+            "disk_usage",
+            lambda place, free=free, asked=asked: asked.append(place) or Disk(free),
+        )
+        foretold(case, case.model(), accelerator, 400, readings=every, run=tmp_path / "run" / "first")
+        assert set(asked) == {tmp_path}
+    assert kept == [True, False, False]
+    assert not list(tmp_path.iterdir())
+
+
+class Disk(NamedTuple):
+    free: int
+
+
+def test_a_task_that_draws_anew_keeps_nothing(folder: Path) -> None:
+    for name, same in (("masked_lm-partial", False), ("classification-partial", True)):
+        case = toys.case(name, folder)
+        bundle = Bundle(case.model(), case.tokenizer, case.task, case.method, toys.LENGTH)
+        assert (readings(bundle, case.rows) is not None) == same
 
 
 def test_a_dry_run_says_what_it_will_take(

@@ -1,5 +1,6 @@
 """What frozen blocks give is kept: alike in every family, alike to the plain way in what is learnt, and given up safely."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import torch
 import families
 import toy
 import toys
-from afina.core import Batch, Stage
+from afina.core import Batch, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.methods.gradual import Gradual
 from afina.methods.head import Head
 from afina.methods.partial import Partial
-from afina.models.heads import hidden_states
+from afina.models.heads import hidden_states, outputs
 from afina.models.load import load, load_tokenizer
 from afina.models.parts import blocks, config
 from afina.tasks.classification import Classification
@@ -23,6 +24,7 @@ from afina.train import frozen, machine
 from afina.train.bundle import in_batches
 from afina.train.fit import unfreeze
 from afina.train.frozen import Readings, frozen_blocks, kept
+from afina.train.work import Work
 
 one_thread = pytest.fixture(scope="module")(toy.one_thread)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,7 +44,7 @@ def readings(case: toys.Case) -> Readings:
     model = case.model()
     asked = case.task, case.tokenizer, case.rows, 64, model
     tokens = sum(case.task.length(row) for row in case.rows)
-    return Readings(lambda: (batch for _places, batch in in_batches(*asked)), tokens)
+    return Readings(lambda: (batch for _places, batch in in_batches(*asked)), tokens, len(case.rows))
 
 
 def only(model: torch.nn.Module, method: Any) -> Stage:
@@ -73,17 +75,25 @@ def test_every_family_answers_alike(
 
     tensors = next(batches()).tensors
     seen = tensors["attention_mask"].bool()
-    plain = hidden_states(model, tensors)
+
+    def asked() -> torch.Tensor:  # under `head` what is kept of a row may be one token
+        with torch.no_grad():
+            if isinstance(method, Head):
+                return outputs(model, Batch(tensors, {}, 0), "logits")[0]
+            return hidden_states(model, tensors)[seen]
+
+    plain = asked()
     ran: list[int] = []
     for path in frozen_blocks(model, only(model, method)):
         inner = next(module for module in model.get_submodule(path).modules() if isinstance(module, torch.nn.LayerNorm | torch.nn.Linear))  # fmt: skip
         inner.register_forward_hook(lambda *_given: ran.append(1))
-    with kept(model, only(model, method), Readings(batches, 1000), tmp_path) as rows_kept:
+    given = Readings(batches, 1000, len(encoded))
+    with kept(model, only(model, method), given, tmp_path) as found:
         ran.clear()
-        again = hidden_states(model, tensors)
+        again = asked()
         computed = len(ran)
-    assert torch.allclose(plain[seen], again[seen], atol=1e-5)
-    assert rows_kept and not computed
+    assert torch.allclose(plain, again, atol=1e-5)
+    assert found.rows and not computed
     assert all("forward" not in vars(model.get_submodule(path)) for path in blocks(model))
     assert not list(tmp_path.iterdir())
 
@@ -150,13 +160,13 @@ def test_a_row_that_is_not_known_goes_through_the_blocks(folder: Path, tmp_path:
     model = case.model().eval()
     unfreeze(model, only(model, case.method))
     batches = list(readings(case).batches())
-    plain = [hidden_states(model, batch.tensors) for batch in batches]
-    with kept(model, only(model, case.method), Readings(lambda: batches[1:], 1000), tmp_path) as rows:
-        again = [hidden_states(model, batch.tensors) for batch in batches]
-    assert 0 < rows < len(case.rows)
-    for before, after, batch in zip(plain, again, batches, strict=True):
-        seen = batch.tensors["attention_mask"].bool()
-        assert torch.allclose(before[seen], after[seen], atol=1e-5)
+    plain = [outputs(model, batch, "logits")[0] for batch in batches]
+    given = Readings(lambda: batches[1:], 1000, len(case.rows))
+    with kept(model, only(model, case.method), given, tmp_path) as found:
+        again = [outputs(model, batch, "logits")[0] for batch in batches]
+    assert 0 < found.rows < len(case.rows)
+    for before, after in zip(plain, again, strict=True):
+        assert torch.allclose(before, after, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +191,9 @@ def test_it_is_given_up_without_a_trace(
     if fault == "packed":
         batch = next(iter(given.batches()))
         batch.tensors["position_ids"] = torch.zeros_like(batch.tensors["input_ids"])
-        given = Readings(lambda: [batch], 100)
+        given = Readings(lambda: [batch], 100, 1)
     elif fault == "too large":
-        given = given._replace(tokens=10**12)
+        given = given._replace(rows=10**12)
     elif fault == "the disk is full":
         monkeypatch.setattr(frozen.os, "pwrite", raises(OSError(28, "No space left on device")))
     elif fault == "half a row fits":
@@ -198,8 +208,9 @@ def test_it_is_given_up_without_a_trace(
     elif fault == "another answer":
         monkeypatch.setattr(frozen._Store, "same", lambda *_given: False)
     passes = 1.0 if fault == "read once" else 3.0
-    with frozen.keeping(accelerator, model, only(model, case.method), given, passes, tmp_path) as rows:
-        assert rows == 0
+    with frozen.keeping(accelerator, model, only(model, case.method), given, passes, tmp_path) as found:
+        assert found.rows == 0
+    assert bool(found.why) == (fault in ("too large", "the disk is full", "half a row fits"))
     assert all("forward" not in vars(model.get_submodule(path)) for path in blocks(model))
     assert not list(tmp_path.iterdir())
 
@@ -231,8 +242,8 @@ def test_nothing_is_kept_where_something_trains_below(method: str, folder: Path,
     model = case.model()
     stage = only(model, case.method)
     unfreeze(model, stage)
-    with kept(model, stage, readings(case), tmp_path) as rows:
-        assert rows == 0
+    with kept(model, stage, readings(case), tmp_path) as found:
+        assert found.rows == 0
 
 
 def test_the_stages_of_gradual_keep_less_and_less(folder: Path) -> None:
@@ -248,10 +259,132 @@ def test_work_that_is_saved_is_no_useful_work(folder: Path) -> None:
     low, high = (sum(size for name, size in sizes.items() if f".layer.{i}." in name) for i in (0, 1))
     rest = sum(size for name, size in sizes.items() if "classifier" in name or "pooler" in name)
     attention = 4 * width * length
-    assert machine.flop_per_token(model, length) == 6 * (low + high + rest) + 3 * 2 * attention
+    tokens = 7 * length
+    step = Step(1, 0.0, {}, 0.0, 0.0, tokens=tokens, rows=7, seconds=1.0)
+    tensors = {"input_ids": torch.ones(3, 5, dtype=torch.long)}
+
+    def work() -> Work:
+        found = Work(model)
+        model(**tensors)
+        return found
+
+    assert work()(step) == tokens * (6 * (low + high) + 3 * 2 * attention) + 7 * 6 * rest
     stage = only(model, Partial(top_blocks=1))
     for name, weight in model.named_parameters():
         weight.requires_grad_(name in (stage.trainable or ()))
-    above = 6 * (high + rest) + 3 * attention
-    assert machine.flop_per_token(model, length) == above + 2 * low + attention
-    assert machine.flop_per_token(model, length, kept=True) == above
+    above = tokens * (6 * high + 3 * attention) + 7 * 6 * rest
+    below = tokens * (2 * low + attention)
+    assert work()(step) == above + below
+    assert work()(step, 1.0) == above and work()(step, 0.5) == above + below / 2
+    assert work().reading(tokens, 7) == below
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "alone"),
+    [
+        ("classification-head", "encoder", True),
+        ("classification-head", "decoder", True),
+        ("classification-partial", "encoder", False),
+        ("token_labels-head", "encoder", False),
+    ],
+)
+def test_one_token_a_row_is_kept_where_no_other_is_read(
+    name: str, family: str, alone: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = toys.case(name, folder)
+    if family == "decoder":
+        place = folder / "decoder"
+        tokenizer = load_tokenizer(place)
+        rows = case.task.encode(case.cleaned, tokenizer, toys.LENGTH)
+        case = case._replace(folder=place, tokenizer=tokenizer, rows=rows)
+    model, given = case.model(), readings(case)
+    stage = Partial(top_blocks=1).stages(model)[0] if "partial" in name else only(model, case.method)
+    unfreeze(model, stage)
+    stores: list[Any] = []
+    own = frozen._fill
+    monkeypatch.setattr(frozen, "_fill", lambda store, *more: stores.append(store) or own(store, *more))
+    with kept(model, stage, given, tmp_path) as found:
+        tokens = [count for _start, count in stores[0].places.values()]
+    assert found.rows and stores[0].end == 4 * sum(tokens) * config(model).hidden_size
+    assert (set(tokens) == {1}) == alone
+    if not alone:
+        assert sum(tokens) > 2 * found.rows
+
+
+def test_a_head_that_says_nothing_yet_tells_nothing(folder: Path, tmp_path: Path) -> None:
+    case = toys.case("classification-head", folder)
+    model, given = case.model(), readings(case)
+    stage = only(model, case.method)
+    unfreeze(model, stage)
+    with torch.no_grad():
+        for name in stage.trainable or ():
+            model.get_parameter(name).zero_()
+    seen: list[int] = []
+    with kept(model, stage, given, tmp_path, between=lambda _tokens: seen.append(1)) as found:
+        batch = next(iter(given.batches())).tensors
+        mask = batch["attention_mask"].bool()
+        assert hidden_states(model, batch)[mask].abs().amax(-1).gt(0).all()
+    assert found.rows and seen
+
+
+def test_the_size_and_the_room_are_said(folder: Path, tmp_path: Path) -> None:
+    case = toys.case("classification-partial", folder)
+    model, given = case.model(), readings(case)
+    stage = only(model, Partial(top_blocks=1))
+    unfreeze(model, stage)
+    width = config(model).hidden_size
+    with kept(model, stage, given._replace(tokens=100 * 2**18), tmp_path, 3 * 2**20) as found:
+        assert not found.rows
+    assert f"{100 * width:,} MB" in found.why and "3 MB, half of what is free" in found.why
+    with kept(model, stage, given._replace(tokens=10**12), tmp_path, frozen.MOST) as found:
+        assert not found.rows
+    assert "at most 4,096 MB" in found.why
+    with kept(model, stage, given._replace(tokens=1), tmp_path, 4 * width) as found:
+        assert not found.rows and found.why, "windows may be more than what was counted"
+
+
+def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert 0 < frozen.room(tmp_path / "run" / "again") <= frozen.MOST
+
+
+def test_a_stop_while_frozen_blocks_are_read_loses_nothing(
+    folder: Path, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(frozen, "AGAIN", 0.0)
+    case = toys.case("token_labels-gradual", folder)
+    given: dict[str, Any] = {"readings": readings(case)}
+    straight, _progress = toys.run(case, accelerator, tmp_path / "straight", **given)
+    for reading in (0, 1):  # of the first stage, and of the second
+        run, begun = tmp_path / f"stopped {reading}", []
+
+        def stopping(begun: list[int] = begun, reading: int = reading) -> Iterator[Batch]:
+            begun.append(1)
+            for place, batch in enumerate(given["readings"].batches()):
+                if place == 1 and len(begun) == reading + 1:
+                    signal.raise_signal(signal.SIGTERM)
+                yield batch
+
+        with pytest.raises(Interrupted, match="Stopped after step"):
+            toys.run(case, accelerator, run, readings=given["readings"]._replace(batches=stopping))
+        assert (run / "last").is_dir()
+        again, _progress = toys.run(case, accelerator, run, resume=True, **given)
+        assert all(torch.equal(straight[weight], again[weight]) for weight in straight)
+
+
+def test_work_is_counted_by_what_was_computed(
+    folder: Path, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are not found cost what they cost, and each stage has its own price."""
+    monkeypatch.setattr(frozen, "AGAIN", 0.0)
+    case = toys.case("classification-head", folder)
+    _weights, slow = toys.run(case, accelerator, tmp_path / "slow")
+    _weights, fast = toys.run(case, accelerator, tmp_path / "fast", readings=readings(case))
+    first = next(iter(readings(case).batches()))
+    few = Readings(lambda: [first], first.tokens, len(first.tensors["input_ids"]))
+    _weights, other = toys.run(case, accelerator, tmp_path / "other", readings=few)
+    assert fast.kept and fast.flop < 0.7 * slow.flop
+    assert other.kept and fast.flop < other.flop
+    gradual = toys.case("classification-gradual", folder)
+    full = toys.case("classification-full", folder)
+    costs = [toys.run(each, accelerator, tmp_path / str(i))[1].flop for i, each in enumerate((gradual, full))]
+    assert 0.3 < costs[0] / costs[1] < 0.95

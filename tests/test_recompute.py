@@ -92,7 +92,7 @@ def test_what_frozen_blocks_give_is_kept_all_the_same(
     def batches() -> Any:
         return (batch for micro in case.batches(case.plan(8))(0, 3) for batch in micro)
 
-    given = Readings(batches, 1000)
+    given = Readings(batches, 1000, 100)
     straight, progress = toys.run(case, accelerator, tmp_path / "straight", readings=given)
     with monkeypatch.context() as patched:
         model = toys.Case.model

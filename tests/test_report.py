@@ -354,6 +354,23 @@ def test_the_speed_of_several_processes_is_told_of_each(
         assert ("2 processes, 2,500 tokens a second in each" in written(run).text) == (processes == 2)
 
 
+def test_a_share_above_the_peak_is_no_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = invent(tmp_path / "r", ["a", "b"])
+    said = {
+        "tokens_seen": 10**6,
+        "tokens_per_s": 5000.0,
+        "losses": {"validation": {}},
+        "run": "r",
+        "processes": 1,
+    }
+    for share, known in ((0.52, True), (4.22, False)):
+        change(run, share_of_peak=share)
+        console.pretrain(said | {"share_of_peak": share})
+        for told in (capsys.readouterr().out, written(run).text):
+            assert ("the machine had less time" in told) != known
+            assert "422" not in told
+
+
 def test_same_folder_same_page(tmp_path: Path) -> None:
     run = invent(tmp_path / "r", MANY)
     first = finetune.write(run).read_bytes()

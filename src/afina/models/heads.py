@@ -101,7 +101,7 @@ def _segments(model: nn.Module) -> list[str]:
 
 
 def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
-    """Return the named outputs of the head of an `AutoModelFor…` for each row of the tensors, in float32.
+    """Return the named outputs of the head of an `AutoModelFor…`, or all, for each row of the tensors, in float32.
 
     One row of data may be many windows: alone in its batch it goes through the model AT_ONCE tokens at a time. Where
     a gradient is asked for, each such part is computed a second time on the way back instead of being kept (Chen et
@@ -121,7 +121,8 @@ def outputs(model: nn.Module, batch: Batch, *names: str) -> list[Tensor]:
                 raise
             sentence = _("A text holds the sign that ends a text for this model, such as </s>. Take it out.")
             raise InputError(sentence) from None
-        return tuple(out[name].float() for name in names)
+        given_out = names or [name for name, value in out.items() if isinstance(value, Tensor)]
+        return tuple(out[name].float() for name in given_out)
 
     some, learning = max(1, AT_ONCE // width), torch.is_grad_enabled()
     if rows <= some or (learning and len(batch.rows) > 1):

@@ -186,8 +186,15 @@ def adapt(result: dict[str, Any]) -> None:
 
 def pretrain(result: dict[str, Any]) -> None:
     """Print what was seen and learnt."""
+    if result["share_of_peak"] > 1:
+        words = _(
+            "{tokens} tokens seen, {speed} tokens/s (the share of the matrix peak is unknown: the machine had less time "
+            "for the product that it is measured by than for the training)."
+        )
+    else:
+        words = _("{tokens} tokens seen, {speed} tokens/s ({share} of the matrix peak).")
     print(
-        _("{tokens} tokens seen, {speed} tokens/s ({share} of the matrix peak).").format(
+        words.format(
             tokens=number(result["tokens_seen"]),
             speed=number(result["tokens_per_s"]),
             share=share(result["share_of_peak"]),

@@ -18,12 +18,13 @@ from afina.messages import _
 from afina.messages.numbers import number
 from afina.train import checkpoint, machine, memory
 from afina.train.curvature import Drawn, observer
-from afina.train.frozen import Readings, keeping
+from afina.train.frozen import Kept, Readings, keeping
 from afina.train.guard import Guard
-from afina.train.interrupt import asked_to_stop
+from afina.train.interrupt import Stop, asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate, sophia
 from afina.train.track import Bar, Log
+from afina.train.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,14 @@ class Progress:
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0
+    flop: float = 0.0  # useful ones, each stage's by what it trains and computes
     kept: int = 0  # rows that pass the frozen blocks of the stage once and for all
     micro_batch_tokens: int | None = None  # since a step ran out of memory; None: as many as the plan says
     guard: Guard = field(default_factory=Guard)
+
+    def share_of(self, peak: float) -> float:
+        """Return which share of `peak`, FLOP a second, the useful ones came to."""
+        return round(self.flop / max(self.seconds, 1e-9) / peak, 4)
 
 
 Batches = Callable[[int, int, int | None], Iterable[list[Batch]]]
@@ -92,7 +98,7 @@ def fit(
     `batches(start, stop, most)` yields the micro-batches of each step, of at most `most` tokens where that is not None: a
     step that runs out of memory is taken again with half as many, and all steps after it have no more. `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
-    far. With `readings` what frozen blocks give is computed once. `run/last` holds the state to resume from. `drawn`
+    far. With `readings` what frozen blocks give is computed once, and how that goes is told. `run/last` holds the state to resume from. `drawn`
     gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. Raises
     Interrupted after Ctrl-C, when the state is safe, and InputError where the loss is no number.
     """
@@ -123,8 +129,10 @@ def fit(
             passes = (
                 end - start
             ) / steps_per_epoch  # of the whole stage, so that a resumed run goes the same way
-            with keeping(accelerator, model, stage, readings, passes, run) as progress.kept:
-                progress.seconds += time.perf_counter() - began
+            work = Work(model)
+            between = partial(watch.reading, readings, optimizer, stop)
+            with keeping(accelerator, model, stage, readings, passes, run, between=between) as kept:
+                watch.has_read(readings, kept, work, time.perf_counter() - began)
                 for step in steps(
                     accelerator,
                     objective,
@@ -138,6 +146,7 @@ def fit(
                     observe=observer(accelerator, objective, optimizer, budget.seed, drawn),
                     smaller=watch.smaller,
                 ):
+                    progress.flop += work(step, kept.taken())
                     watch.after(step, optimizer, stop.asked)
                     if progress.stopped:
                         break
@@ -169,6 +178,32 @@ class _Watch:
         """Yield the micro-batches of each step [start, stop), as small as has been found to fit by then."""
         for index in range(start, stop):
             yield from self.batches(index, index + 1, self.progress.micro_batch_tokens)
+
+    def reading(
+        self, readings: Readings | None, optimizer: torch.optim.Optimizer, stop: Stop, tokens: int
+    ) -> None:
+        """Tell how many tokens the frozen blocks have read, and stop there where that is asked for."""
+        if readings and not tokens:
+            self.bar.say(
+                _(
+                    "What the frozen blocks give is computed once, before the first step, and kept: {tokens} tokens."
+                ).format(tokens=number(readings.tokens))
+            )
+        if readings:
+            self.bar.read(tokens / max(readings.tokens, 1))
+        if stop.asked:
+            self._save(optimizer)
+            raise _stopped(self.progress.step)
+
+    def has_read(self, readings: Readings | None, kept: Kept, work: Work, seconds: float) -> None:
+        """Count what the reading has cost, or say why there was no room for it."""
+        self.progress.kept = kept.rows
+        self.progress.seconds += seconds
+        self.bar.took(seconds)
+        if readings and kept.rows:
+            self.progress.flop += work.reading(readings.tokens, readings.rows)
+        if kept.why:
+            self.bar.say(kept.why)
 
     def smaller(self, index: int, micro: list[Batch]) -> list[Batch]:
         """Return the micro-batches of a step that ran out of memory anew, and have those after it cut like it."""
@@ -206,15 +241,14 @@ class _Watch:
             self._score(self.evaluate)
         asked = _any(self.accelerator, asked_here)
         if asked or progress.stopped or _due(step.index, budget.save_steps, budget.steps):
-            if self.log:
-                checkpoint.save(self.run / "last", self.model, self.trained, optimizer, asdict(progress))
+            self._save(optimizer)
             self.accelerator.wait_for_everyone()
         if asked and not progress.stopped and step.index < budget.steps:
-            raise Interrupted(
-                _("Stopped after step {step}; everything is kept. Go on with --resume.").format(
-                    step=step.index
-                )
-            )
+            raise _stopped(step.index)
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.log:
+            checkpoint.save(self.run / "last", self.model, self.trained, optimizer, asdict(self.progress))
 
     def _score(self, evaluate: Evaluate) -> None:
         progress = self.progress
@@ -232,6 +266,12 @@ class _Watch:
         if self.log:
             step = self.progress.step
             self.log.write({"step": step, "epoch": round(step / self.steps_per_epoch, 4)} | line)
+
+
+def _stopped(step: int) -> Interrupted:
+    return Interrupted(
+        _("Stopped after step {step}; everything is kept. Go on with --resume.").format(step=step)
+    )
 
 
 def _optimizer(model: nn.Module, peak: float, budget: Budget, stage: Stage) -> torch.optim.Optimizer:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from afina.models.parts import blocks
 from afina.models.recompute import kept_whole
 from afina.train import machine, memory
 from afina.train.fit import Batches, spans, unfreeze
-from afina.train.frozen import Readings, keeping
+from afina.train.frozen import Readings, keeping, room
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw
 from afina.train.track import peak_memory_mb
@@ -128,19 +129,21 @@ def forecast(
     total: int,
     timed: int = TIMED,
     *,
-    slow: bool = False,
+    readings: Readings | None = None,
+    run: Path | None = None,
     score: Callable[[], Any] | None = None,
 ) -> Forecast:
     """Take a few of the `total` steps, `timed` of each stage, at a learning rate of 0; return what all will take.
 
     The first and the last are the one with the longest row, which wants most memory and is not timed: what shorter
     steps leave in the heap is no place for it. The others are spread evenly. Time is counted a token, since steps
-    differ in length; what frozen blocks give is computed once, unless the training is `slow`. `score` takes the memory
-    that scoring in mid-training does. All processes must take part.
+    differ in length. What frozen blocks give is kept where that of all `readings` fits on the disk of `run`, which need
+    not be there yet. `score` takes the memory that scoring in mid-training does. All processes must take part.
     """
     before = peak_memory_mb()
     model.to(accelerator.device)
     machine.plain_attention(model, accelerator)
+    most = None if run is None else room(run)
     longest = _longest(plan)
     tokens = sum(plan.lengths)
     seconds = 0.0
@@ -153,10 +156,10 @@ def forecast(
         where = (longest, *places, longest)
         tried = [micro for index in where for micro in batches(index, index + 1, None)]
         clock = _Clock([batch for micro in tried for batch in micro])
-        readings = None if slow else Readings(clock, sum(batch.tokens for batch in clock.batches))
+        some = readings and readings._replace(batches=clock)
         passes = (end - start) / plan.steps_per_epoch
-        with keeping(accelerator, model, stage, readings, passes) as kept:
-            filled = clock.seconds_a_token() if kept else 0.0
+        with keeping(accelerator, model, stage, some, passes, most=most) as kept:
+            filled = clock.seconds_a_token() * readings.tokens if readings and kept.rows else 0.0
 
             def smaller(number: int, micro: list[Batch], where: tuple[int, ...] = where) -> list[Batch]:
                 cut = partial(batches, where[number], where[number] + 1)
@@ -179,7 +182,7 @@ def forecast(
                     score()
         accelerator.free_memory()
         a_token = sum(step.seconds for step in taken) / max(sum(step.tokens for step in taken), 1)
-        seconds += (a_token * passes + filled) * tokens
+        seconds += a_token * passes * tokens + filled
     model.zero_grad(set_to_none=True)
     model.requires_grad_(True)
     if accelerator.device.type == "cuda":

@@ -1,7 +1,8 @@
 """Frozen lower blocks are computed once: what they give for a row is kept on disk and read again in every epoch.
 
 Nothing below the lowest weight that trains changes, and a frozen part knows no dropout, so a row comes out of it
-alike in every epoch. A row is known by its tokens; one that is not known goes through the blocks as ever.
+alike in every epoch. A row is known by its tokens; one that is not known goes through the blocks as ever. Where all
+blocks are frozen and what stands above them reads one token of a row, that token alone is kept.
 """
 
 import errno
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +24,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from afina.core import Batch, Stage
-from afina.models.heads import AT_ONCE, hidden_states
-from afina.models.parts import blocks, config, depths, stack
+from afina.messages import _
+from afina.messages.numbers import number
+from afina.models.heads import AT_ONCE, hidden_states, outputs
+from afina.models.parts import answers_in_words, blocks, config, depths, stack
 from afina.train import memory
 
 MOST = 4 * 2**30  # bytes that are kept at most
@@ -37,10 +41,27 @@ class _Enough(Exception):
 
 
 class Readings(NamedTuple):
-    """All that a training reads again and again: its batches, the same ones in the same order, and their tokens."""
+    """All that a training reads again and again: its batches, the same ones in the same order, their tokens and rows."""
 
     batches: Callable[[], Iterable[Batch]]
     tokens: int
+    rows: int
+
+
+@dataclass
+class Kept:
+    """How many rows are kept; where there is no room, `why` not; how many training `asked` for and `found` of late."""
+
+    rows: int = 0
+    why: str = ""
+    asked: int = 0
+    found: int = 0
+
+    def taken(self) -> float:
+        """Return which share of the rows that training asked for, since this was last asked, passed the frozen blocks by."""
+        share = self.found / max(self.asked, 1)
+        self.asked = self.found = 0
+        return share
 
 
 def frozen_blocks(model: nn.Module, stage: Stage) -> list[str]:
@@ -52,6 +73,12 @@ def frozen_blocks(model: nn.Module, stage: Stage) -> list[str]:
     return blocks(model)[: max(0, lowest - 1)]
 
 
+def room(folder: Path) -> int:
+    """Return how many bytes may be kept on the disk of `folder`, which need not exist yet: half of what is free."""
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+    return min(MOST, shutil.disk_usage(place).free // 2)
+
+
 def keeping(
     accelerator: Accelerator,
     model: nn.Module,
@@ -59,55 +86,91 @@ def keeping(
     readings: Readings | None,
     passes: float,
     folder: Path | None = None,
-) -> AbstractContextManager[int]:
+    most: int | None = None,
+    between: Callable[[int], None] = lambda _tokens: None,
+) -> AbstractContextManager[Kept]:
     """Return `kept` where it was measured to pay: one process, in fp32 on CPU, and rows read more than once."""
     plain = accelerator.mixed_precision == "no" and accelerator.device.type == "cpu"
     if readings is None or passes < AGAIN or not plain or accelerator.num_processes > 1:
-        return nullcontext(0)
-    return kept(model, stage, readings, folder)
+        return nullcontext(Kept())
+    return kept(model, stage, readings, folder, most, between)
 
 
 @contextmanager
-def kept(model: nn.Module, stage: Stage, readings: Readings, folder: Path | None) -> Iterator[int]:
+def kept(
+    model: nn.Module,
+    stage: Stage,
+    readings: Readings,
+    folder: Path | None,
+    most: int | None = None,
+    between: Callable[[int], None] = lambda _tokens: None,
+) -> Iterator[Kept]:
     """Let the model, in the context, take what its frozen blocks give from a nameless file (of `folder`'s disk).
 
-    Yields how many rows were kept: 0 where nothing is frozen at the bottom, the file would be too large, or the
-    model does not answer alike so (checked on the first rows); then all is computed as ever. The output is that of
-    the plain path but for rounding, since rows are read in other company.
+    Yields what is kept: no rows where nothing is frozen at the bottom, the file would have more than `most` bytes (those
+    of `room`), or the model does not answer alike so (checked on the first rows); then all is computed as ever. The
+    output is that of the plain path but for rounding, since rows are read in other company. `between` is told before
+    each batch how many tokens have been read, and may raise: nothing is left behind.
     """
     paths, place = frozen_blocks(model, stage), folder or Path(tempfile.gettempdir())
-    size = 4 * readings.tokens * int(config(model).hidden_size)
-    if paths and size <= min(MOST, shutil.disk_usage(place).free // 2):
+    found = Kept()
+    if paths:
         with tempfile.TemporaryFile(dir=place) as file:
-            store = _Store(model, [model.get_submodule(path) for path in paths], file.fileno())
+            limit = room(place) if most is None else most
+            store = _Store(model, [model.get_submodule(path) for path in paths], file.fileno(), limit)
             with store.installed():
-                if _fill(store, model, readings):
-                    yield len(store.places)
+                if _fill(store, model, readings, between):
+                    store.found.rows = len(store.places)
+                    yield store.found
                     return
-    yield 0
+            if store.full:
+                found.why = _no_room(max(store.size(readings), store.end), limit)
+    yield found
 
 
-def _fill(store: "_Store", model: nn.Module, readings: Readings) -> bool:
+def _no_room(size: int, most: int) -> str:
+    """Say that nothing is kept, and why."""
+    needs, has = number(size / 2**20), number(most / 2**20)
+    if most == MOST:
+        return _(
+            "What the frozen blocks give is computed anew in every epoch, which takes longer: to keep it would take "
+            "{size} MB on disk, and at most {most} MB are taken."
+        ).format(size=needs, most=has)
+    return _(
+        "What the frozen blocks give is computed anew in every epoch, which takes longer: to keep it would take {size} MB "
+        "on the disk of --output-dir, and {most} MB, half of what is free there, may be taken."
+    ).format(size=needs, most=has)
+
+
+def _fill(store: "_Store", model: nn.Module, readings: Readings, between: Callable[[int], None]) -> bool:
     """Read all rows once; False where the first come out of the model another way than they should, or there is no room."""
     model.eval()
+    done = 0
     with torch.no_grad():
-        for number, batch in enumerate(readings.batches()):
+        for place, batch in enumerate(readings.batches()):
             if "input_ids" not in batch.tensors or "position_ids" in batch.tensors:  # packed rows
                 return False
             try:
-                if not number and not store.same(next(_cut(batch.tensors, FIRST))):
+                if not place and not store.begins(next(_cut(batch.tensors, FIRST)), readings):
                     return False
+                between(done)
                 for some in _cut(batch.tensors, AT_ONCE):
                     store.read(some)
                 if not store.fits:
                     return False
             except OSError:  # the disk is full
+                store.full = True
                 return False
             except memory.ERRORS as error:
                 if not memory.ran_out(error):
                     raise
                 return False
+            done += batch.tokens
     return True
+
+
+def _close(some: Tensor, other: Tensor) -> bool:
+    return torch.allclose(some, other, rtol=SURE, atol=SURE)
 
 
 def _cut(tensors: dict[str, Tensor], most: int) -> Iterator[dict[str, Tensor]]:
@@ -118,20 +181,44 @@ def _cut(tensors: dict[str, Tensor], most: int) -> Iterator[dict[str, Tensor]]:
         yield dict(zip(names, parts, strict=True))
 
 
-class _Store:
-    """What the blocks give, by the row's tokens: `places` says where in the file it stands and how many tokens it has."""
+# Which tokens are kept of those that are no padding, `seen`, and are not its sign, `said` [rows, tokens].
+def _all(seen: np.ndarray, _said: np.ndarray) -> np.ndarray:
+    return seen
 
-    def __init__(self, model: nn.Module, frozen: list[nn.Module], file: int):
-        self.model, self.frozen, self.file = model, frozen, file
+
+def _first(seen: np.ndarray, _said: np.ndarray) -> np.ndarray:
+    return seen & (seen.cumsum(1) == 1)
+
+
+def _last(_seen: np.ndarray, said: np.ndarray) -> np.ndarray:  # so decoders find the end of a row
+    return said & (said.cumsum(1) == said.sum(1, keepdims=True))
+
+
+def _none(seen: np.ndarray, _said: np.ndarray) -> np.ndarray:
+    return np.zeros_like(seen)
+
+
+Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class _Store:
+    """What the blocks give, by the row's tokens: `places` says where in the file it stands and how many tokens are kept."""
+
+    def __init__(self, model: nn.Module, frozen: list[nn.Module], file: int, most: int):
+        self.model, self.frozen, self.file, self.most = model, frozen, file, most
         self.body = stack(model)
         self.signature = inspect.signature(self.body.forward)
         self.places: dict[bytes, tuple[int, int]] = {}
         self.end = 0
+        self.wanted: Wanted = _all
+        self.found = Kept()
         self.fits = True  # whether the blocks give what can be kept
+        self.full = False  # whether there is too little room for it
         self._behind: tuple[Any, ...] | None = None  # what the last block gives beside the hidden states
         self._storing = False
         self._rows: list[bytes] | None = None
         self._seen: np.ndarray = np.empty(0)
+        self._chosen: np.ndarray = np.empty(0)  # which of the tokens of the rows in hand are kept
         self._known: Tensor | None = None
 
     @contextmanager
@@ -161,6 +248,41 @@ class _Store:
         finally:
             self._storing = False
 
+    def begins(self, tensors: dict[str, Tensor], readings: Readings) -> bool:
+        """Whether some rows come out of the model alike, and there is room for all of them."""
+        if not self.same(tensors):
+            return False
+        self._narrow(tensors)
+        self.full = self.size(readings) > self.most
+        return not self.full
+
+    def size(self, readings: Readings) -> int:
+        """Return how many bytes all rows take."""
+        tokens = readings.tokens if self.wanted is _all else readings.rows
+        return 4 * tokens * int(config(self.model).hidden_size)
+
+    def _narrow(self, tensors: dict[str, Tensor]) -> None:
+        """Keep the first or the last token of a row alone where the whole model says the same with zeros for all others.
+
+        Where it says so with nothing but zeros too (a head whose weights are 0), that tells nothing.
+        """
+        if len(self.frozen) < len(blocks(self.model)) or answers_in_words(self.model):
+            return
+        batch = Batch(tensors, {}, 0)
+        plain = outputs(self.model, batch)
+        for wanted in (_none, _first, _last):
+            self._forget(wanted)
+            self.read(tensors)
+            if all(map(_close, outputs(self.model, batch), plain)):
+                break
+        else:
+            wanted = _none
+        self._forget(_all if wanted is _none else wanted)
+
+    def _forget(self, wanted: Wanted) -> None:
+        self.places.clear()
+        self.end, self.wanted = 0, wanted
+
     def same(self, tensors: dict[str, Tensor]) -> bool:
         """Keep some rows, and say whether the body gives and trains the same with them.
 
@@ -173,7 +295,7 @@ class _Store:
         if not self.fits:
             return False
         again, still = self._asked(tensors)
-        return trained == still and torch.allclose(again, plain, rtol=SURE, atol=SURE)
+        return trained == still and _close(again, plain)
 
     def _asked(self, tensors: dict[str, Tensor]) -> tuple[Tensor, list[bool]]:
         """Return the body's output where rows are not padded, and which weights a gradient reaches from there."""
@@ -197,14 +319,21 @@ class _Store:
             return
         mask = given.get("attention_mask")
         self._seen = (torch.ones_like(ids) if mask is None else mask).bool().numpy()
+        padding = config(self.model).pad_token_id
+        said = self._seen if padding is None else self._seen & (ids != padding).numpy()
+        self._chosen = self.wanted(self._seen, said)
         types = given.get("token_type_ids")
         read = np.stack([ids.numpy()] if types is None else [ids.numpy(), types.numpy()])
         self._rows = [
             hashlib.blake2b(read[:, row, seen].tobytes(), digest_size=16).digest()
             for row, seen in enumerate(self._seen)
         ]
-        if not self._storing and all(row in self.places for row in self._rows):
+        known = not self._storing and all(row in self.places for row in self._rows)
+        if known:
             self._known = self._gather()
+        if self.model.training:  # scoring asks too
+            self.found.asked += len(self._rows)
+            self.found.found += known * len(self._rows)
 
     def _pass(self, place: int, own: Callable[..., Any], hidden: Tensor, *more: Any, **named: Any) -> Any:
         """Stand in for a frozen block: nothing is computed where the rows are known."""
@@ -228,18 +357,20 @@ class _Store:
         self._behind = behind
         for row, key in enumerate(self._rows or ()):
             if key not in self.places:
-                data = np.ascontiguousarray(hidden[row, self._seen[row]], np.float32)
+                data = np.ascontiguousarray(hidden[row, self._chosen[row]], np.float32)
                 if os.pwrite(self.file, data.tobytes(), self.end) < data.nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self.places[key] = self.end, len(data)
                 self.end += data.nbytes
+        if self.end > self.most:  # windows are more than rows
+            self.fits, self.full = False, True
 
     def _gather(self) -> Tensor:
-        """Return what is kept of the rows [rows, tokens, width]; zeros where they are padded."""
+        """Return what is kept of the rows [rows, tokens, width]; zeros where they are not."""
         width = int(config(self.model).hidden_size)
         hidden = np.zeros((*self._seen.shape, width), np.float32)
         for row, key in enumerate(self._rows or ()):
             start, tokens = self.places[key]
             data = os.pread(self.file, 4 * tokens * width, start)
-            hidden[row, self._seen[row]] = np.frombuffer(data, np.float32).reshape(tokens, width)
+            hidden[row, self._chosen[row]] = np.frombuffer(data, np.float32).reshape(tokens, width)
         return torch.from_numpy(hidden)

@@ -1,4 +1,4 @@
-"""What this machine is and can do: threads, versions, the matrix product's rate, the work a token costs."""
+"""What this machine is and can do: threads, versions, and the matrix product's rate."""
 
 import ctypes
 import os
@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-
-from afina.models.parts import blocks, depths
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # names and numbers of malloc.h
@@ -109,26 +107,3 @@ def matrix_peak(precision: str, seconds: float = 0.3) -> float:
             torch.cuda.synchronize()
         best = max(best, 2 * side**3 / (time.perf_counter() - began))
     return best
-
-
-def flop_per_token(model: nn.Module, length: float, *, kept: bool = False) -> float:
-    """Return the useful FLOP of training on one token: 6 a weight in a matrix that trains, embeddings not.
-
-    A frozen matrix costs 4 above the lowest weight that trains (the gradient passes through) and 2 below it, or
-    nothing where what it gives was `kept`. Attention costs a third of 12 · width · length a block for each of
-    forward and twice backward.
-    """
-    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    depth = depths(model)
-    weights = dict(model.named_parameters())
-    lowest = min((depth[name] for name, weight in weights.items() if weight.requires_grad), default=0)
-    below = 0.0 if kept else 2.0
-    total = 0.0
-    for name, weight in weights.items():
-        if weight.ndim == 2 and id(weight) not in looked_up:
-            cost = 6.0 if weight.requires_grad else 4.0 if depth[name] >= lowest else below
-            total += cost * weight.numel()
-    width = getattr(model.config, "hidden_size", 0) or 0
-    layers = len(blocks(model))
-    frozen = min(layers, max(0, lowest - 1))
-    return total + 2.0 * (6.0 * (layers - frozen) + below * frozen) * float(width) * length

@@ -92,6 +92,15 @@ class Bar:
         )
         self.progress.update(self.line, completed=step.index, words=words)
 
+    def read(self, share: float) -> None:
+        """Show which share of what frozen blocks are to read has been read."""
+        words = _("frozen blocks: {share} % read").format(share=number(100 * share))
+        self.progress.update(self.line, words=words)
+
+    def took(self, seconds: float) -> None:
+        """Count seconds that are part of no step."""
+        self.seconds += seconds
+
     def say(self, sentence: str) -> None:
         """Print a line above the bar, unless nothing is to be said."""
         if not self.progress.disable:

@@ -22,6 +22,7 @@ MARKING = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 SHOWN = 3  # rows whose tokens are printed
 LONGEST = 8  # tokens of one character
 UNKNOWN = "\ufffd"  # what decoding makes of a part of a character
+TRIED = 16  # rows by which it is seen whether every epoch reads the same
 LISTED = 20  # names at most in one sentence
 # Rows at most that are scored in mid-training; the scores at the end are over all rows.
 WATCHED = 1000  # of the validation part, by which weights are chosen
@@ -134,13 +135,27 @@ def evaluation(bundle: "Bundle", splits: Splits, encoded: list[list[Row]]) -> Ca
 
 
 def readings(bundle: "Bundle", rows: Sequence[Row]) -> Any:
-    """Return all that a training reads in every epoch, the encoded rows to learn from and those to choose by."""
+    """Return all that a training reads in every epoch, the encoded rows to learn from and those to choose by.
+
+    None where the task draws anew what each epoch reads of a row, such as words that are hidden.
+    """
+    import torch
+
+    from afina.batching.plan import generator
     from afina.train.bundle import in_batches
     from afina.train.frozen import Readings
 
+    one, other = (
+        bundle.task.collate(
+            [(row, generator(0, epoch, place)) for place, row in enumerate(rows[:TRIED])], bundle.tokenizer
+        ).tensors.get("input_ids")
+        for epoch in (0, 1)
+    )
+    if one is None or other is None or not torch.equal(one, other):
+        return None
     asked = bundle.task, bundle.tokenizer, rows, bundle.micro_batch_tokens, bundle.model
     tokens = sum(bundle.task.length(row) for row in rows)
-    return Readings(lambda: (batch for _places, batch in in_batches(*asked)), tokens)
+    return Readings(lambda: (batch for _places, batch in in_batches(*asked)), tokens, len(rows))
 
 
 def check_learnable(task: Task, encoded: Mapping[str, Sequence[Row]]) -> list[str]:

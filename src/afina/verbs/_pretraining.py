@@ -90,7 +90,7 @@ def figures(
         "tokens_seen": progress.tokens,
         "tokens_per_s": round(speed, 1),
         "processes": machine.processes(),
-        "share_of_peak": round(speed * machine.flop_per_token(model, chosen.short_length) / peak, 4),
+        "share_of_peak": progress.share_of(peak),
         "losses": {"validation": losses(chosen, scores)},
         "scores": {"validation": scores},
         "skipped_steps": progress.guard.skipped,

@@ -245,11 +245,13 @@ def _train(
         if some < usual:
             say(fewer_in_words(some, usual), quiet)
     bundle = Bundle(model, tokenizer, task, method, verb.max_length, 2 * plan.micro_tokens, base)
+    held = [piece for row in encoded[1] for piece in task.pieces(row)]
+    given = None if verb.slow else readings(bundle, [*pieces, *held])
     foretold = None
     if verb.dry_run or (total >= WORTH and not verb.resume):
         foretold = forecast(
             accelerator, model, method, task.loss, batches_of, plan, total,
-            slow=verb.slow, score=partial(bundle.glance, encoded[1]),
+            readings=given, run=run, score=partial(bundle.glance, encoded[1]),
         )  # fmt: skip
         if accelerator.is_main_process:
             say(forecast_in_words(foretold), quiet)
@@ -274,7 +276,7 @@ def _train(
         with replaced(run / "best") as new:
             bundle.save(new)
 
-    held = [piece for row in encoded[1] for piece in task.pieces(row)]
+    peak = machine.matrix_peak(verb.precision)
     progress = fit(
         accelerator,
         model,
@@ -286,7 +288,7 @@ def _train(
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluation(bundle, splits, encoded) if splits.validation else None,
         keep_best=keep_best,
-        readings=None if verb.slow else readings(bundle, [*pieces, *held]),
+        readings=given,
         resume=verb.resume,
         quiet=quiet,
     )
@@ -294,7 +296,7 @@ def _train(
     machine.return_memory()
     trained_at = time.perf_counter()
     if accelerator.is_main_process:
-        peak = machine.matrix_peak(verb.precision) * machine.processes()
+        peak = max(peak, machine.matrix_peak(verb.precision)) * machine.processes()
         best = Bundle.load(run / "best")
         if splits.validation:
             best = best.tune(splits.validation, run / "best")
@@ -311,15 +313,12 @@ def _train(
             else None,
         }
         speed = progress.tokens / max(progress.seconds, 1e-9)
-        mean = sum(plan.lengths) / len(plan.lengths)
         result = {
             "run": str(run), "model": verb.model, "task": verb.task, "method": verb.method, **found,
             "rows_per_s": round(progress.rows / max(progress.seconds, 1e-9), 2),
             "tokens_per_s": round(speed, 1),
             "processes": machine.processes(),
-            "share_of_peak": round(
-                speed * machine.flop_per_token(model, mean, kept=bool(progress.kept)) / peak, 4
-            ),
+            "share_of_peak": progress.share_of(peak),
             "seconds": {
                 "prepare": round(prepared_at - began, 2),
                 "train": round(progress.seconds, 2),
