@@ -26,6 +26,7 @@ from afina.core import Batch
 from afina.errors import Interrupted
 from afina.methods.full import Full
 from afina.names import find, known
+from afina.train import fit as train
 from afina.train import machine
 from afina.train.bundle import FILE, Bundle, by_row, glances_and_loss, mean_loss
 from afina.train.fit import Budget, fit
@@ -429,3 +430,44 @@ def test_a_finished_run_that_is_resumed_keeps_its_weights(
     trained, _progress = toys.run(case, accelerator, tmp_path)
     again, progress = toys.run(case, accelerator, tmp_path, resume=True)
     assert same(trained, again) and progress.step == 12
+
+
+def worse_and_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every scoring of a run find a higher loss than the one before."""
+    losses = iter(range(100))
+    monkeypatch.setattr(toys, "mean_loss", lambda *_given: float(next(losses)))
+
+
+def test_patience_begins_with_the_last_stage(
+    staged: toys.Case, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two stages begins after step 6: until then most weights are frozen."""
+    worse_and_worse(monkeypatch)
+    straight, progress = toys.run(staged, accelerator, tmp_path / "straight", patience=3, eval_steps=1)
+    assert (progress.step, progress.best_step, progress.stopped) == (9, 1, True)
+    for stop in (4, 8):
+        worse_and_worse(monkeypatch)
+
+        def halt(step: int, stop: int = stop) -> None:
+            if step == stop:
+                raise Killed
+
+        kept, run = {"patience": 3, "eval_steps": 1, "save_steps": 1}, tmp_path / str(stop)
+        with pytest.raises(Killed):
+            toys.run(staged, accelerator, run, halt=halt, **kept)
+        resumed, progress = toys.run(staged, accelerator, run, resume=True, **kept)
+        assert progress.step == 9 and same(straight, resumed)
+
+
+def test_the_peak_of_memory_is_that_of_all_processes_of_a_run(
+    folder: Path, accelerator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = toys.case("classification-full", folder)
+    for first, other in ((900.0, 400.0), (400.0, 900.0)):
+        run = tmp_path / str(first)
+        monkeypatch.setattr(train, "peak_memory_mb", lambda peak=first: peak)
+        with pytest.raises(Killed):  # in step 8, after the checkpoint of step 5
+            toys.run(case, accelerator, run, halt=killed)
+        monkeypatch.setattr(train, "peak_memory_mb", lambda peak=other: peak)
+        _weights, progress = toys.run(case, accelerator, run, resume=True)
+        assert progress.peak_memory_mb == 900.0

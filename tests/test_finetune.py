@@ -193,12 +193,18 @@ def test_a_repeat_from_a_changed_model_says_so(afina_: Command) -> None:
     assert said.code == 0 and "weights have changed" not in said.err
 
 
-def test_resuming_a_whole_run_changes_nothing_but_the_times(afina_: Command) -> None:
+def test_resuming_a_whole_run_changes_nothing_but_the_times(
+    afina_: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with a run that was killed after training, while it was scored."""
     before = toy.weights(Path("runs/toy"))
+    peak = json.loads(Path("runs/toy/scores.json").read_text(encoding="utf-8"))["peak_memory_mb"]
+    monkeypatch.setattr("afina.train.fit.peak_memory_mb", lambda: 1.0)  # a process that has trained nothing
     for words in (("toy.csv", "--model", "tiny", "--max-steps", "4"), ("runs/toy/run.toml",)):
         said = afina_("finetune", *words, "--resume", "--quiet", "--json")
         assert said.code == 0
         assert said.json["run"] == "runs/toy"
+        assert said.json["peak_memory_mb"] == pytest.approx(peak, rel=0.05) and peak > 1
         assert toy.weights(Path("runs/toy")) == before
         assert len([line for line in toy.steps(Path("runs/toy")) if "loss" in line]) == 4
 

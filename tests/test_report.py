@@ -18,6 +18,7 @@ from afina.errors import InputError
 from afina.report import card, charts, console, finetune, numbers, words
 from afina.report.record import Record
 from afina.report.record import task as record_of
+from afina.train.fitting import judge
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 WORDS = {
@@ -515,3 +516,15 @@ def test_a_narrow_terminal_cuts_no_heading_and_no_figure(
         assert "…" not in out and max(map(len, out.splitlines())) <= 80
         assert out.count(range_) in (2, 5)
     assert "987" in shown[0] and "987" not in shown[1]
+
+
+@pytest.mark.parametrize(("steps", "stopped"), [(40, "end"), (60, "early")])
+def test_a_training_that_made_every_step_was_not_stopped_early(steps: int, stopped: str) -> None:
+    """Also where patience ran out with the very last scoring."""
+    scored = [
+        {"step": step, "epoch": step / 20, "best": step == 20, "train": {"f1": 0.8}, "validation": {"f1": f1}}
+        for step, f1 in ((20, 0.8), (40, 0.79))
+    ]
+    found = judge(scored, "f1", steps)
+    assert found["stopped"] == stopped
+    assert any("stopped early" in sentence for sentence in found["words"]) == (stopped == "early")

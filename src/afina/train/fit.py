@@ -23,7 +23,7 @@ from afina.train.guard import Guard
 from afina.train.interrupt import Stop, asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate, sophia
-from afina.train.track import Bar, Log
+from afina.train.track import Bar, Log, peak_memory_mb
 from afina.train.work import Work
 
 
@@ -63,6 +63,7 @@ class Progress:
     rows: int = 0
     seconds: float = 0.0
     flop: float = 0.0  # useful ones, each stage's by what it trains and computes
+    peak_memory_mb: float = 0.0  # of whichever process of the run took most
     kept: int = 0  # rows that pass the frozen blocks of the stage once and for all
     micro_batch_tokens: int | None = None  # since a step ran out of memory; None: as many as the plan says
     guard: Guard = field(default_factory=Guard)
@@ -70,6 +71,10 @@ class Progress:
     def share_of(self, peak: float) -> float:
         """Return which share of `peak`, FLOP a second, the useful ones came to."""
         return round(self.flop / max(self.seconds, 1e-9) / peak, 4)
+
+    def most_memory(self) -> None:
+        """Note what memory this process has taken, where no process before it has taken more."""
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb())
 
 
 Batches = Callable[[int, int, int | None], Iterable[list[Batch]]]
@@ -114,7 +119,7 @@ def fit(
         log = Log(run / "steps.jsonl", progress.step if saved else None) if first else None
         watch = _Watch(
             accelerator, model, _trained(stages, model), batches, budget, run, progress, steps_per_epoch,
-            evaluate, keep_best, log, bar,
+            evaluate, keep_best, log, bar, spans(stages, budget.steps)[-1][1],
         )  # fmt: skip
         for stage, start, end in spans(stages, budget.steps):
             if progress.step >= end or progress.stopped:
@@ -154,6 +159,7 @@ def fit(
     if keep_best and progress.best is None and first:
         keep_best(model)
     accelerator.wait_for_everyone()
+    progress.most_memory()
     return progress
 
 
@@ -173,6 +179,7 @@ class _Watch:
     keep_best: Callable[[nn.Module], None] | None
     log: Log | None
     bar: Bar
+    last_stage: int  # the step after which it begins
 
     def batches_of(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each step [start, stop), as small as has been found to fit by then."""
@@ -247,6 +254,7 @@ class _Watch:
             raise _stopped(step.index)
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        self.progress.most_memory()
         if self.log:
             checkpoint.save(self.run / "last", self.model, self.trained, optimizer, asdict(self.progress))
 
@@ -254,7 +262,8 @@ class _Watch:
         progress = self.progress
         score, found = evaluate(self.model)
         better = progress.best is None or score > progress.best
-        progress.bad = 0 if better else progress.bad + 1
+        # What a stage before the last has not thawed yet may still bring a better score.
+        progress.bad = 0 if better or progress.step <= self.last_stage else progress.bad + 1
         if better:
             progress.best, progress.best_step = score, progress.step
             if self.keep_best and self.log:

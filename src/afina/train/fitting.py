@@ -10,13 +10,11 @@ FALL = 0.02  # a validation score this much below its best is called a fall
 WEAK = 0.75  # a training score below this, with little gap, means that not enough was learnt
 
 
-def judge(
-    evaluations: list[dict[str, Any]], metric: str, stopped: bool, direction: int = 1
-) -> dict[str, Any]:
+def judge(evaluations: list[dict[str, Any]], metric: str, steps: int, direction: int = 1) -> dict[str, Any]:
     """Return the verdict (`underfit`, `fits`, `overfit`), the best step, its scores, and sentences with what to try.
 
-    `evaluations` are the evaluation lines of `steps.jsonl`, in order; `direction` is -1 where less of the metric is
-    better, as of a loss.
+    `evaluations` are the evaluation lines of `steps.jsonl`, in order; a training whose last one lies before the last of
+    its `steps` was stopped early. `direction` is -1 where less of the metric is better, as of a loss.
     """
     if not evaluations:
         return {
@@ -31,6 +29,7 @@ def judge(
         }
     best = next(line for line in reversed(evaluations) if line["best"])
     last = evaluations[-1]
+    stopped = last["step"] < steps
     train, seen, end = best["train"][metric], best["validation"][metric], last["validation"][metric]
     # A loss has no fixed scale, so its gap and its rise are shares of it, and no level of it is weak.
     gap, fall = (train - seen, seen - end) if direction > 0 else (1 - train / seen, end / seen - 1)

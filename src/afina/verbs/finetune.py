@@ -189,7 +189,7 @@ def _train(
     from afina.train.fitting import judge
     from afina.train.forecast import WORTH, fitting, forecast
     from afina.train.run import Run
-    from afina.train.track import peak_memory_mb, read, say
+    from afina.train.track import read, say
 
     task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
@@ -292,7 +292,6 @@ def _train(
         resume=verb.resume,
         quiet=quiet,
     )
-    most = peak_memory_mb()  # the baselines, learnt later in this process, are not the method's cost
     machine.return_memory()
     trained_at = time.perf_counter()
     if accelerator.is_main_process:
@@ -308,9 +307,7 @@ def _train(
             "data": about_data,
             "forecast": foretold._asdict() if foretold else None,
             "micro_batch_tokens": progress.micro_batch_tokens or plan.micro_tokens,
-            "fitting": judge(evaluations, main_metric(found), progress.stopped, task.direction)
-            if evaluations
-            else None,
+            "fitting": judge(evaluations, main_metric(found), total, task.direction) if evaluations else None,
         }
         speed = progress.tokens / max(progress.seconds, 1e-9)
         result = {
@@ -326,7 +323,8 @@ def _train(
                 "total": round(time.perf_counter() - began, 2),
             },
             "trained_weights": trained,
-            "peak_memory_mb": most,
+            # The baselines, learnt later in this process, are not the method's cost.
+            "peak_memory_mb": progress.peak_memory_mb,
         }  # fmt: skip
         if verb.stage:
             result["stages"] = _links.told(verb.stage, run)
