@@ -1,8 +1,10 @@
 """`compare`: the table, the tests between its rows, what is asked of it and what is refused."""
 
+import html
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -262,7 +264,8 @@ def test_a_run_that_fails_is_a_line_that_says_so(afina_: Command) -> None:
     assert said.code == 0, said.err
     full, *_others = said.json["rows"]
     assert "--learning-rate" in full["error"] and full["scores"] is None
-    assert said.json["recommendation"]["method"] in ("majority", "tfidf")
+    recommended = said.json["recommendation"]
+    assert recommended["method"] is None and "nothing to recommend" in recommended["why"]
 
 
 def test_no_run_begins_after_the_budget(afina_: Command) -> None:
@@ -281,6 +284,39 @@ def test_no_run_begins_after_the_budget(afina_: Command) -> None:
     )
     assert said.code == 0, said.err
     assert [line["error"] is None for line in said.json["rows"]] == [False, False, True, True]
+    recommended = said.json["recommendation"]
+    assert recommended["method"] is None and "0s" in recommended["why"]
+    page = Path("none/report.html").read_text(encoding="utf-8")
+    assert "0s" in page and recommended["why"] in html.unescape(page)
+
+
+def test_a_search_takes_half_of_the_budget_at_most(afina_: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else methods are searched, and none is measured."""
+    untils = []
+
+    def carry_out(trials: list[_trials.Trial], *, until: float, late: str = "late", **_given: Any) -> Any:
+        untils.append((len(trials), until - time.time()))
+        return [_trials.Done(each, None, None, late) for each in trials]
+
+    monkeypatch.setattr(_trials, "carry_out", carry_out)
+    said = afina_("compare", "toy.csv", *FLAGS, "--tune", "small", "--budget", "2h", "--output-dir", "tuned")
+    assert said.code == 0, said.err
+    (searched, half), (measured, whole) = untils
+    assert (searched, measured) == (3, 4)
+    assert half == pytest.approx(3600, abs=300) and whole - half == pytest.approx(3600, abs=60)
+    full = said.json["rows"][0]
+    assert any("the half of the budget" in note for note in full["notes"]), full["notes"]
+
+
+@pytest.mark.parametrize("late", [0, 2])
+def test_where_the_budget_ended_is_said(late: int) -> None:
+    from afina.verbs.compare import _ended
+
+    trial = _trials.trial("full", "m", 0, {})
+    done = [_trials.Done(trial, {}, {}, None)] * 3 + [_trials.Done(trial, None, None, "Killed.")]
+    sentences = _ended("25s", done + [_trials.Done(trial, None, None, _trials.LATE)] * late)
+    assert len(sentences) == bool(late)
+    assert all("25s" in each and "4 of the 6" in each for each in sentences)
 
 
 def test_a_small_search_takes_the_best_of_three_rates(afina_: Command) -> None:
@@ -455,6 +491,34 @@ def test_better_than_every_other_one_is_said_of_those_within_the_limits(decision
     undecided = pairs(full_lora=decision, full_head="better", lora_head="no difference shown")
     assert "better than every" not in recommend(LINES, undecided, NONE | {"max_memory": 200}, 1)["why"]
     assert "better than every" not in recommend(LINES, tests[:2], NONE | {"max_memory": 200}, 1)["why"]
+
+
+def test_no_baseline_is_recommended_where_no_method_was_measured() -> None:
+    late = line("full", 0.0) | {"scores": None, "error": "not begun: the budget was used up"}
+    rivals = [line("tfidf", 0.8) | {"model": None}, line("majority", 0.3) | {"model": None}]
+    tests = pairs(tfidf_majority="better")
+    found = recommend([late, *rivals], tests, NONE, 1)
+    assert (
+        found["method"] is None and "better" not in found["why"] and "Without a result: full" in found["why"]
+    )
+    random = line("random_weights", 0.5)
+    assert recommend([late, random, *rivals], tests, NONE, 1)["method"] is None
+    assert (
+        recommend([LINES[2], *rivals], tests, NONE, 1)["method"] == "tfidf"
+    )  # which beats what was measured
+
+
+def test_switched_off_after_stages_is_the_model_that_they_left(done: Path, tmp_path: Path) -> None:
+    result = json.loads((done / "runs/toy-compare/scores.json").read_text(encoding="utf-8"))
+    row = result["rows"][0]
+    row["forgetting"] = {"es": {"before": 3.247, "after": 3.5, "off": 3.413}}
+    for model, told in (("tiny", False), ("chain.toml", True)):
+        row["model"] = model
+        (tmp_path / "scores.json").write_text(json.dumps(result), encoding="utf-8")
+        page = report.write(tmp_path).read_text(encoding="utf-8")
+        assert ("switched off, after the stages: 3.413" in page) == told
+        assert ("switched off: 3.413" in page) != told
+        assert ("which the stages left" in page) == told and "the model as it was" not in page
 
 
 def test_the_only_line_is_better_than_nothing() -> None:

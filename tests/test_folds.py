@@ -409,6 +409,26 @@ def test_the_folds_of_a_seed_are_one_line_and_none_without_all_of_them() -> None
     assert second.measured is None and second.error == "lost" and second.trial.seed == 1
 
 
+def test_what_was_learnt_is_told_over_all_folds() -> None:
+    from afina.verbs._ranking import bare_line
+
+    task = Classification(labels=("a", "b"))
+    folded = Folded(task, rows(4), [1, 0, 0, 1], [Prepared(task, None, [])] * 2, [])  # type: ignore[arg-type]
+    curves = [
+        {"train": 0.8, "validation": 0.5, "best_step": 10, "steps": 20},
+        {"train": 0.6, "validation": 0.25, "best_step": 20, "steps": 20},
+    ]
+    done = [
+        each._replace(result=(each.result or {}) | {"details": {"fitting": curve}})
+        for seed in (0, 1)
+        for fold, curve in enumerate(curves)
+        for each in [finished(seed, fold, ["1", "2"], task)]
+    ]
+    line = bare_line(merged(done, folded))
+    assert line["learnt"] == {"train": pytest.approx(0.7), "validation": 0.375, "last": 2, "runs": 4}
+    assert line["seeds"] == [0, 1]
+
+
 def test_each_fold_searches_its_own_learning_rate(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from afina.verbs._design import cost
     from afina.verbs._tuning import tune

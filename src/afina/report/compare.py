@@ -10,7 +10,7 @@ from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.report import page
 from afina.report.charts import Axis, Dot, Dots
-from afina.report.lines import UNLIKE, best_first, called, decisions, groups, key, of_several
+from afina.report.lines import UNLIKE, best_first, called, decisions, groups, key, of_several, staged
 from afina.report.record import task
 
 COSTS = {
@@ -59,6 +59,8 @@ def write(run: Path) -> Path:
                 f"{line['name']}: {note}" for line in result["rows"] for note in line["notes"]
             ),
             metric=metric,
+            staged=staged,
+            stages=any(map(staged, lines)),
             unlike=_(UNLIKE) if len(groups(lines)) > 1 else None,
             reasons=[
                 reason

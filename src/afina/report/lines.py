@@ -25,6 +25,11 @@ def key(line: Mapping[str, Any], *, several: bool) -> str:
     return f"{line['method']}@{line['model']}" if several and line["model"] else str(line["method"])
 
 
+def staged(line: Mapping[str, Any]) -> bool:
+    """Whether the model of a line is what the stages in a file leave."""
+    return str(line["model"]).endswith(".toml")
+
+
 def called(line: Mapping[str, Any], about: About, *, several: bool) -> str:
     """Return what a line is called before a person."""
     return short(about, line["method"]) + (f" ({line['model']})" if several and line["model"] else "")

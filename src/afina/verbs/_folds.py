@@ -205,6 +205,7 @@ def _merged(group: Sequence[Done], folded: Folded) -> Done:
         trial,
         results[0]
         | {
+            "folds": results,
             "peak_memory_mb": max(each["peak_memory_mb"] for each in results),
             "seconds": {"train": _middle([each["seconds"]["train"] for each in results])},
         },

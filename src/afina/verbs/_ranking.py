@@ -127,9 +127,10 @@ def bare_line(group: Sequence[Done]) -> Line:
 def _learnt(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the mean scores of the best weights on training and validation rows, and in how many runs they came last.
 
-    None where no run was scored on the way.
+    With folds each of their models is a run. None where no run was scored on the way.
     """
-    curves = [each.get("details", {}).get("fitting") or {} for each in results]  # few shots train nothing
+    runs = [run for each in results for run in each.get("folds", [each])]
+    curves = [run.get("details", {}).get("fitting") or {} for run in runs]  # few shots train nothing
     curves = [curve for curve in curves if curve.get("train") is not None]
     if not curves:
         return None
@@ -241,6 +242,9 @@ def _best(
     missing = [said(line) for line in lines if not line["scores"]]
     left = [_("Beyond the limits: {names}.").format(names=", ".join(out))] if out else []
     left += [_("Without a result: {names}.").format(names=", ".join(missing))] if missing else []
+    if not any(line["method"] in known("methods") for line in scored):
+        why = [_("No method was measured, so there is nothing to recommend."), *left]
+        return {"method": None, "model": None, "why": " ".join(why)}
     if not kept:
         why = [_("No method was measured within the limits."), *left]
         return {"method": None, "model": None, "why": " ".join(why)}

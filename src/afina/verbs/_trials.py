@@ -60,10 +60,11 @@ def carry_out(
     runner: Runner,
     until: float | None,
     tell: Callable[[str], None],
+    late: str = LATE,
 ) -> list[Done]:
     """Have each trial that is not done yet carried out by the runner and return what came of them, in order.
 
-    No trial begins after `until` (on the clock of `time.time`). Raises Interrupted after Ctrl-C, when the running
+    No trial begins after `until` (on the clock of `time.time`); `late` is what is said of those that are. Raises Interrupted after Ctrl-C, when the running
     ones have kept their state.
     """
     from afina.train.interrupt import asked_to_stop
@@ -77,12 +78,12 @@ def carry_out(
             return done
         began = time.perf_counter()
         asked = {"data": data, "model": each.model, "settings": settings}
-        late = stop.asked or (until is not None and time.time() > until)
-        if not (known or late):
+        over = stop.asked or (until is not None and time.time() > until)
+        if not (known or over):
             shutil.rmtree(folder / each.name)
-        error = LATE if late else runner.run(folder / each.name, asked, until, stop)
+        error = LATE if over else runner.run(folder / each.name, asked, until, stop)
         if error == LATE:
-            return Done(each, None, None, _(LATE))
+            return Done(each, None, None, _(late))
         tell(
             _("{i} of {n}: {name}, {seconds} s").format(
                 i=place + 1, n=len(trials), name=each.name, seconds=number(time.perf_counter() - began)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afina.messages import _
+from afina.messages import N_, _
 from afina.names import find
 from afina.verbs._settings import preset_rate
 from afina.verbs._trials import Done, Trial, trial
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from afina.verbs._design import Chosen
 
 FACTORS = (0.3, 1.0, 3.0)  # on the learning rate that is named, or the preset
+SHARE = 0.5  # of the budget: what is left measures the methods
+LATE = N_("not begun: the half of the budget that a search may take was used up")
 
 
 def tune(

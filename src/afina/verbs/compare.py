@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from afina.errors import InputError
 from afina.messages import N_, _
+from afina.messages.numbers import number
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
@@ -115,7 +116,9 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         data, settings, recorded = _resume.as_begun(place / FILE, data, settings, choose)
     chosen = choose(settings)
     verb, quiet = chosen.verb, chosen.common.quiet
-    until = time.time() + seconds(verb.budget) if verb.budget else None
+    now = time.time()
+    until = now + seconds(verb.budget) if verb.budget else None
+    searched = now + _tuning.SHARE * seconds(verb.budget) if verb.budget else None
     runner = RUNNERS[verb.runner](verb.workers, place)
     scored = _scored.rows_of(data, chosen)
     texts = _forgetting.neutral(verb.neutral)
@@ -134,7 +137,7 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
         return _result(place, chosen, scored, lines) | {"tests": [], "recommendation": None, "seconds": None}
     folder.claim(place, resume=verb.resume, overwrite=verb.overwrite)
     write_settings(place / FILE, {"data": data} | chosen.flat(), machine.recorded() | facts)
-    result = _measured(data, chosen, scored, place, runner, until, texts, tell)
+    result = _measured(data, chosen, scored, place, runner, until, searched, texts, tell)
     result["seconds"] = round(time.perf_counter() - began, 1)
     folder.write_json(place / "scores.json", result)
     report.write(place)
@@ -143,9 +146,12 @@ def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
 
 def _measured(
     data: str, chosen: Chosen, scored: _scored.Scored, place: Path, runner: Runner, until: float | None,
-    texts: _forgetting.Neutral, tell: Callable[[str], None],
+    searched: float | None, texts: _forgetting.Neutral, tell: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Carry out every run and return what came of them, but for the time that it took."""
+    """Carry out every run and return what came of them, but for the time that it took.
+
+    None begins after `until`, none of the search of learning rates after `searched` (on the clock of `time.time`).
+    """
     from afina.train import folder
 
     verb = chosen.verb
@@ -158,11 +164,10 @@ def _measured(
     rivals = _scored.share_rivals(chosen, scored, place / RUNS)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
-        runner=runner, until=until, tell=tell,
+        runner=runner, tell=tell,
     )  # fmt: skip
-    tuned, untried = (
-        _tuning.tune(chosen, scored.task.direction, carry_out) if verb.tune == "small" else ({}, {})
-    )
+    search = partial(carry_out, until=searched, late=_tuning.LATE)
+    tuned, untried = _tuning.tune(chosen, scored.task.direction, search) if verb.tune == "small" else ({}, {})
     done = carry_out(
         [
             _trials.trial(
@@ -173,7 +178,8 @@ def _measured(
             for model in chosen.models
             for method, own in chosen.ways(scored.task, model).items()
             for fold in chosen.folds
-        ]
+        ],
+        until=until,
     )  # fmt: skip
     lines, tests = _ranking.table(
         scored.whole(done), scored.task, rivals, scored.rows, _design.tokens_of(chosen)
@@ -183,12 +189,22 @@ def _measured(
     if not verb.folds and scored.part == "test":
         for sentence in _folds.suggested(len(scored.rows)):
             tell(sentence)
-    return _result(place, chosen, scored, lines) | {
-        "tests": tests,
-        "recommendation": _ranking.recommend(
-            lines, tests, verb.model_dump(), scored.task.direction, scored.task.about()
-        ),
-    }
+    found = _ranking.recommend(lines, tests, verb.model_dump(), scored.task.direction, scored.task.about())
+    found["why"] = " ".join([found["why"], *_ended(verb.budget, done)])
+    return _result(place, chosen, scored, lines) | {"tests": tests, "recommendation": found}
+
+
+def _ended(budget: str | None, done: Sequence[_trials.Done]) -> list[str]:
+    """Say where the budget ended, if it did before the last run."""
+    late = sum(each.error == _(_trials.LATE) for each in done)
+    if not late:
+        return []
+    return [
+        _(
+            "The budget of {budget} was used up when {n} of the {all} runs had been begun; a larger --budget with --resume "
+            "makes the others."
+        ).format(budget=budget, n=number(len(done) - late), all=number(len(done)))
+    ]
 
 
 def _result(
