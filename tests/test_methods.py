@@ -663,6 +663,72 @@ def test_prompts_leave_a_text_its_full_length(shape: str, name: str, bases: dict
         assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
 
 
+AFTER_PADDING = {
+    "MPNet": ({}, 2),  # after the padding at 1, whatever the tokenizer's is
+    "RobertaPreLayerNorm": ({}, 1),
+    "Data2VecText": ({}, 1),
+    "Roberta": ({}, 1),
+    "Longformer": ({"attention_window": 8}, 1),
+}
+
+
+@pytest.mark.parametrize("kind", AFTER_PADDING)
+def test_a_text_keeps_its_positions_under_a_prompt(kind: str, bases: dict[str, Path], tmp_path: Path) -> None:
+    """Its positions begin after the padding's, wherever that is, and the longest text is one that fits."""
+    knobs, first = AFTER_PADDING[kind]
+    tokenizer = load_tokenizer(bases["bert"])
+    assert tokenizer.pad_token_id == 0
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), pad_token_id=0, max_position_embeddings=34, **SMALL, **knobs
+    )
+    getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(tmp_path)
+    tokenizer.model_max_length = 10**6
+    tokenizer.save_pretrained(tmp_path)
+    model = load(tmp_path, CLASSIFICATION).eval()
+    limit = longest(model.config, tokenizer)
+    assert limit == 34 - first
+    seen: list[Tensor] = []
+    places = next(each for name, each in model.named_modules() if name.endswith(".position_embeddings"))
+    places.register_forward_pre_hook(lambda _places, args: seen.append(args[0]))
+    rows = torch.full((2, limit), 7)
+    mask = torch.ones_like(rows)
+    rows[1, 20:], mask[1, 20:] = 0, 0
+    alone = model(input_ids=rows, attention_mask=mask).logits
+    plain = max(seen, key=lambda each: each.shape[-1])[0, :limit]
+    assert plain[0] == first
+    seen.clear()
+    method = find("methods", "prompt").of({"prompt_length": 5})
+    model = method.modify(model, tokenizer).eval()
+    with_prompt = model(input_ids=rows, attention_mask=mask)
+    assert torch.equal(max(seen, key=lambda each: each.shape[-1])[0, 5 : 5 + limit], plain)
+    short = model(input_ids=rows[1:, :20], attention_mask=mask[1:, :20]).logits
+    assert torch.allclose(with_prompt.logits[1:], short, atol=1e-6)
+    gradient = torch.autograd.grad(
+        with_prompt.logits.sum(), model.get_parameter(next(iter(method.trains(model))))
+    )
+    assert not torch.equal(with_prompt.logits, alone) and gradient[0].abs().sum() > 0
+    with method.off(model):
+        assert torch.equal(model(input_ids=rows, attention_mask=mask).logits, alone)
+
+
+def test_every_word_of_a_longformer_sees_the_prompt(bases: dict[str, Path]) -> None:
+    """Its words see those beside them alone, but for some that all see: the prompt must be among these."""
+    config = transformers.LongformerConfig(
+        vocab_size=600, pad_token_id=0, max_position_embeddings=66, attention_window=4, **SMALL
+    )
+    torch.manual_seed(0)
+    model = transformers.LongformerForTokenClassification(config).eval()
+    method = find("methods", "prompt").of({"prompt_length": 2})
+    model = method.modify(model, load_tokenizer(bases["bert"])).eval()
+    (name,) = (each for each in method.trains(model) if each.endswith(".vectors"))
+    ids = torch.full((1, 60), 7)
+    before = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    with torch.no_grad():
+        model.get_parameter(name).add_(torch.randn(2, 32))
+    after = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert ((after - before).abs().amax(-1) > 1e-7).all()
+
+
 @pytest.mark.parametrize("name", ["prompt", "prefix"])
 @pytest.mark.parametrize("shape", ["gpt2", "llama"])
 def test_a_decoder_writes_the_same_with_and_without_cache(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class SoftPrompt(nn.Module):
     """The vectors [length, width] and how they go in and out; `on` False leaves the text as it is."""
 
-    def __init__(self, vectors: Tensor, first_position: int | None):
+    def __init__(self, vectors: Tensor, first_position: int):
         super().__init__()
         self.vectors = nn.Parameter(vectors)
         self.first_position = first_position
@@ -51,6 +51,11 @@ def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> A
         )
     else:
         given["attention_mask"] = nn.functional.pad(mask, (length, 0), value=1)
+    if "global_attention_mask" in inspect.signature(stack.forward).parameters:
+        # Longformer's words see those near them and those of this mask, so that the prompt must be among the latter.
+        seen = given.get("global_attention_mask")
+        seen = text.new_zeros((rows, tokens), dtype=torch.long) if seen is None else seen
+        given["global_attention_mask"] = nn.functional.pad(seen, (length, 0), value=1)
     if given.get("token_type_ids") is not None and prompt.inserted:
         given["token_type_ids"] = nn.functional.pad(given["token_type_ids"], (length, 0))
     if prompt.inserted:
@@ -58,7 +63,7 @@ def _before(stack: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> A
     else:
         given["inputs_embeds"] = text
     first = prompt.first_position
-    if first is not None:
+    if "position_ids" in inspect.signature(stack.forward).parameters:
         # The text keeps its own positions, so that none is lost and [CLS] stands where it always stood.
         places = given.get("position_ids")
         if places is None:

@@ -43,7 +43,7 @@ class Prompt(Adapter):
 
         reader = stack(model)
         words = reader.get_input_embeddings().weight.detach()  # type: ignore[operator]
-        attach(reader, SoftPrompt(self._begin(words, tokenizer), first_position(model)))
+        attach(reader, SoftPrompt(self._begin(words, tokenizer), first_position(reader)))
 
     def trains(self, model: nn.Module) -> Collection[str]:
         return {name for name, _weight in model.named_parameters() if ".soft_prompt." in name}

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from afina.core import Batch
 from afina.errors import InputError
 from afina.messages import _
-from afina.models.parts import backbone, config
+from afina.models.parts import backbone, config, first_position
 
 # The modules that lead from the last layer to the vocabulary, by family, those that are most particular first.
 VOCABULARY = (
@@ -46,7 +46,7 @@ def hidden_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     wanted = ("input_ids", "attention_mask", "position_ids", *_segments(model))
     given: dict[str, Any] = {name: tensors[name] for name in wanted if name in tensors and name in known}
     if "position_ids" in given:
-        given["position_ids"] = given["position_ids"] + _first_position(backbone)
+        given["position_ids"] = given["position_ids"] + first_position(backbone)
         # Without a mask GPT-2 warns of padding, which lies behind the last text of a packed row, apart from it.
         backbone.warn_if_padding_and_no_attention_mask = _silent  # type: ignore[assignment]
     if "use_cache" in known:
@@ -86,13 +86,6 @@ def decoder_states(model: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
     # T5's, where the vocabulary is that of the embeddings.
     config: Any = model.config
     return hidden * config.d_model**-0.5 if config.scale_decoder_outputs else hidden
-
-
-def _first_position(backbone: nn.Module) -> int:
-    """Return the number of a row's first position: RoBERTa's come after that of the padding."""
-    embeddings = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None)
-    return 0 if padding is None else padding + 1
 
 
 def _segments(model: nn.Module) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from afina.errors import InputError
 from afina.messages import _
 from afina.models.find import shape
-from afina.models.parts import AFTER_PADDING, inside
+from afina.models.parts import first_position, inside, stack
 
 # What the field calls its dropouts; those of the attention stay as they are (0 unless asked: see `load`).
 DROPOUTS = (
@@ -260,9 +261,16 @@ def longest(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = (
         getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
     )
-    if config.model_type in AFTER_PADDING:
-        positions -= 2
-    return int(min(positions, tokenizer.model_max_length))
+    return int(min(positions - _before_text(config), tokenizer.model_max_length))
+
+
+def _before_text(config: Any) -> int:
+    """Return how many positions lie before that of a text's first token, which only the model's modules tell."""
+    if type(config) not in transformers.MODEL_MAPPING:
+        return 0
+    own = deepcopy(config)  # some models write into it
+    with torch.device("meta"), _quiet():  # without weights
+        return first_position(stack(transformers.AutoModel.from_config(own, trust_remote_code=False)))
 
 
 def _own_code(folder: Path, error: Exception) -> str | None:

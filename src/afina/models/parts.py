@@ -1,6 +1,5 @@
 """Where a model keeps its blocks and projections: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2, Llama, T5, BART and kin."""
 
-import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from torch import nn
 from afina.errors import InputError
 from afina.messages import _
 
-AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")  # their positions begin after the padding's, at 2
 # Paths of the projections within a block, as the field's models name them; a fused projection counts as each part.
 ROLES = {
     "key": r"self\.key|k_lin|Wqkv|c_attn|k_proj|(Self|EncDec)Attention\.k",
@@ -166,11 +164,11 @@ def inputs(module: nn.Module) -> int:
     return int(getattr(module, "in_features", None) or module.nx)  # type: ignore[arg-type]
 
 
-def first_position(model: nn.Module) -> int | None:
-    """Return the position of a text's first token, None where the model takes no positions."""
-    if "position_ids" not in inspect.signature(stack(model).forward).parameters:
-        return None
-    return 2 if config(model).model_type in AFTER_PADDING else 0
+def first_position(reader: nn.Module) -> int:
+    """Return the position of a text's first token in what reads it: RoBERTa's and its kin's come after the padding's."""
+    embeddings = getattr(getattr(reader, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
 
 
 def positions(model: nn.Module) -> int | None:
