@@ -103,7 +103,7 @@ def test_frozen_blocks_are_foretold_by_all_rows_and_the_disk_of_the_run(
             lambda place, free=free, asked=asked: asked.append(place) or Disk(free),
         )
         foretold(case, case.model(), accelerator, 400, readings=every, run=tmp_path / "run" / "first")
-        assert set(asked) == {tmp_path}
+        assert asked[0] == tmp_path
     assert kept == [True, False, False]
     assert not list(tmp_path.iterdir())
 

@@ -124,7 +124,7 @@ def kept(
                     yield store.found
                     return
             if store.full:
-                found.why = _no_room(max(store.size(readings), store.end), limit)
+                found.why = _no_room(max(store.size(readings), store.end), min(limit, room(place)))
     yield found
 
 
@@ -150,23 +150,25 @@ def _fill(store: "_Store", model: nn.Module, readings: Readings, between: Callab
         for place, batch in enumerate(readings.batches()):
             if "input_ids" not in batch.tensors or "position_ids" in batch.tensors:  # packed rows
                 return False
-            try:
-                if not place and not store.begins(next(_cut(batch.tensors, FIRST)), readings):
-                    return False
-                between(done)
-                for some in _cut(batch.tensors, AT_ONCE):
-                    store.read(some)
-                if not store.fits:
-                    return False
-            except OSError:  # the disk is full
-                store.full = True
+            if not place and not _goes(store, partial(store.begins, batch.tensors, readings)):
                 return False
-            except memory.ERRORS as error:
-                if not memory.ran_out(error):
-                    raise
+            between(done)
+            if not _goes(store, partial(store.read_all, batch.tensors)):
                 return False
             done += batch.tokens
     return True
+
+
+def _goes(store: "_Store", go: Callable[[], bool]) -> bool:
+    """Whether it goes, and there is room for it."""
+    try:
+        return go()
+    except OSError:  # the disk is full
+        store.full = True
+    except memory.ERRORS as error:
+        if not memory.ran_out(error):
+            raise
+    return False
 
 
 def _close(some: Tensor, other: Tensor) -> bool:
@@ -249,12 +251,19 @@ class _Store:
             self._storing = False
 
     def begins(self, tensors: dict[str, Tensor], readings: Readings) -> bool:
-        """Whether some rows come out of the model alike, and there is room for all of them."""
-        if not self.same(tensors):
+        """Whether the first of some rows come out of the model alike, and there is room for all rows."""
+        first = next(_cut(tensors, FIRST))
+        if not self.same(first):
             return False
-        self._narrow(tensors)
+        self._narrow(first)
         self.full = self.size(readings) > self.most
         return not self.full
+
+    def read_all(self, tensors: dict[str, Tensor]) -> bool:
+        """Keep what the frozen blocks give for all rows of a batch; False where they do not fit."""
+        for some in _cut(tensors, AT_ONCE):
+            self.read(some)
+        return self.fits
 
     def size(self, readings: Readings) -> int:
         """Return how many bytes all rows take."""
