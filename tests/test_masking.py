@@ -226,6 +226,33 @@ def test_half_of_the_pairs_follow_and_the_rest_come_from_other_documents(tmp_pat
     assert 100 * found[FOLLOWS] / pairs == pytest.approx(50, abs=1.5)
 
 
+def test_the_sentences_of_other_documents_are_drawn_alike_and_at_once(tmp_path):
+    """One draw, however much of the text its own document is, and each of the others' sentences as often."""
+    ends = [0, 2000, 2003, 2004, 2010]  # sentences; the third document is not chosen
+    np.arange(20_100, dtype=np.uint32).tofile(tmp_path / "tokens.bin")
+    (10 * np.arange(2011)).astype(np.int64).tofile(tmp_path / "sentences.bin")
+    np.array(ends, dtype=np.int64).tofile(tmp_path / "documents.bin")
+    windows = Windows(Corpus(tmp_path, {"dtype": "uint32"}), 61, np.array([True, True, False, True]))
+    draws = Counter()
+
+    class Draw:
+        def __init__(self, place):
+            self.rng = np.random.default_rng(place)
+
+        def integers(self, high):
+            draws["all"] += 1
+            return self.rng.integers(high)
+
+    for place in range(9000):
+        second = windows._elsewhere(500, 10, 20, Draw(place))
+        draws[int(second[0]) // 10] += 1
+    assert draws.pop("all") == 9000
+    assert sorted(draws) == [2000, 2001, 2002, *range(2004, 2010)]
+    assert min(draws.values()) > 850 and max(draws.values()) < 1150
+    last = {int(windows._elsewhere(20_070, 10, 20, Draw(place))[0]) // 10 for place in range(9000)}
+    assert min(last) < 20 and max(last) == 2002
+
+
 def test_a_document_alone_gives_no_pairs(tmp_path):
     corpus = numbered(tmp_path)
     windows = Windows(corpus, 61, np.arange(len(corpus)) == 2)

@@ -31,8 +31,13 @@ class Windows:
         self.free = max(0, reach - room - special)
         self.chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
         self.alone = np.count_nonzero(self.chosen) < 2
+        self.documents = np.flatnonzero(self.chosen)
+        counts = np.diff(corpus.documents)[self.documents]
+        self.before = np.concatenate(
+            [[0], np.cumsum(counts)]
+        )  # sentences in the chosen documents before each
         # Never as Python's own numbers: those of 2 GB of text take half a gigabyte.
-        cut = np.fromiter(_cut(corpus, room, np.flatnonzero(self.chosen)), CUT)
+        cut = np.fromiter(_cut(corpus, room, self.documents), CUT)
         self.starts, self.ends, self.final = (np.ascontiguousarray(cut[name]) for name in CUT.names or ())
 
     def __len__(self) -> int:
@@ -73,11 +78,15 @@ class Windows:
         """Return whole sentences from another document, about `like` tokens and at most `most`."""
         sentences, documents = self.corpus.sentences, self.corpus.documents
         own = np.searchsorted(documents, np.searchsorted(sentences, start, "right") - 1, "right") - 1
-        while True:
-            first = int(rng.integers(len(sentences) - 1))
-            document = int(np.searchsorted(documents, first, "right")) - 1
-            if document != own and self.chosen[document]:
-                break
+        # One of all other sentences, each as likely: never by drawing until one is in another document, for where one
+        # document is nearly all, that takes thousands of draws.
+        place = int(np.searchsorted(self.documents, own))
+        begins, ends = int(self.before[place]), int(self.before[place + 1])
+        drawn = int(rng.integers(int(self.before[-1]) - (ends - begins)))
+        drawn += (ends - begins) * (drawn >= begins)
+        place = int(np.searchsorted(self.before, drawn, "right")) - 1
+        document = int(self.documents[place])
+        first = int(documents[document]) + drawn - int(self.before[place])
         last_of_document = int(documents[document + 1])
         begin = int(sentences[first])
         last = first + int(np.searchsorted(sentences[first + 1 : last_of_document + 1], begin + like)) + 1
