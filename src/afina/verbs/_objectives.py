@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from afina.core import Row, Score
+from afina.sample import spread
 from afina.tasks.causal_lm import CausalLm
 from afina.tasks.masked_lm import MaskedLm
 
@@ -115,22 +116,29 @@ def inform(model: Any, tokens: Any) -> None:
 
 
 COUNTED = 16_000_000  # tokens that counted word vectors are made from
+PIECE = 4000  # tokens that are read at one place of a text that has more
 
 
 def counted(text: Any) -> Any:
-    """Return the first tokens, COUNTED at most, of the documents of a corpus that are learnt from."""
+    """Return the tokens of the documents of a corpus that are learnt from; of more than COUNTED, pieces from all over."""
     import numpy as np
 
     corpus, chosen = text
-    if chosen is None:
-        return corpus.tokens[:COUNTED]
+    chosen = np.ones(len(corpus), dtype=bool) if chosen is None else chosen
     borders = np.flatnonzero(np.diff(chosen, prepend=False, append=False))  # of runs of chosen documents
-    pieces, room = [], COUNTED
-    for start, end in corpus.sentences[corpus.documents[borders]].reshape(-1, 2):
-        pieces.append(corpus.tokens[start : min(end, start + room)])
-        room -= len(pieces[-1])
-        if not room:
-            break
+    runs = corpus.sentences[corpus.documents[borders]].reshape(-1, 2)
+    ends = np.cumsum(runs[:, 1] - runs[:, 0])  # of the runs, as if nothing lay between them
+    total = int(ends[-1])
+    if total <= COUNTED:
+        return np.concatenate([corpus.tokens[start:end] for start, end in runs])
+    pieces = []
+    for place in spread(total // PIECE, COUNTED // PIECE):
+        start, stop = place * PIECE, (place + 1) * PIECE
+        for run in range(np.searchsorted(ends, start, "right"), np.searchsorted(ends, stop, "left") + 1):
+            skipped = runs[run, 1] - ends[run]
+            pieces.append(
+                corpus.tokens[max(start + skipped, runs[run, 0]) : min(stop + skipped, runs[run, 1])]
+            )
     return np.concatenate(pieces)
 
 
