@@ -445,6 +445,7 @@ def table(values):
         ),
         ("texto.txt.zst", b"(\xb5/\xfd\x04\x00a", r"texto\.txt\.zst is compressed with zstd"),
         ("mal.parquet", b"PAR?", "not a Parquet file"),
+        ("ceros.txt", b"Ana duerme.\n" * 9000 + b"\0\0\n", "line 9001: the file is not text, it holds zero"),
     ],
 )
 def test_wrong_files_are_told_and_leave_no_corpus(tokenizer, tmp_path, name, content, message):
@@ -454,6 +455,13 @@ def test_wrong_files_are_told_and_leave_no_corpus(tokenizer, tmp_path, name, con
     with pytest.raises(InputError, match=message):
         Corpus.build([path], tokenizer, tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_line_ends_of_old_macs_and_of_windows(tmp_path):
+    path = tmp_path / "mac.txt"
+    for end in (b"\r", b"\r\n", b"\n"):
+        path.write_bytes(b"Ana duerme.\nLuis no.\n\nOtro texto.\n".replace(b"\n", end))
+        assert list(documents(path)) == [["Ana duerme.", "Luis no."], ["Otro texto."]]
 
 
 def test_half_a_character_is_a_question_mark(tokenizer, tmp_path):

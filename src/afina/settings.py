@@ -224,7 +224,11 @@ class Reading(Optimisation):
     """Settings of training on plain text, which is counted in tokens; the verb says how many."""
 
     validation: str | None = setting(
-        None, N_("File of held-out text (default: 1 %\u00a0of the documents, at least ten).")
+        None,
+        N_(
+            "File of held-out text (default: 1 %\u00a0of the documents, ten where there are few, a tenth of the text at "
+            "most)."
+        ),
     )
     short_length: int = setting(128, N_("Row length of the first part of the training."), ge=16)
     short_share: float = setting(0.9, N_("Share of the tokens that are learnt in short rows."), ge=0, le=1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VERSION = 2  # 1 where the signs between sentences are no tokens: such arrays are what they were
+AT_ONCE = 1 << 24  # tokens that are looked at in one piece
 
 
 class Corpus:
@@ -52,6 +53,18 @@ class Corpus:
         first, last = self.documents[index], self.documents[index + 1]
         bounds = self.sentences[first : last + 1]
         return [self.tokens[a:b] for a, b in pairwise(bounds)]
+
+    def fingerprints(self) -> np.ndarray:
+        """A number of 64 bits for each document, the same for those whose tokens are the same."""
+        data = np.asarray(self.tokens).view(np.uint8).data
+        ends = self.sentences[self.documents] * self.tokens.itemsize
+        digests = (hashlib.blake2b(data[a:b], digest_size=8).digest() for a, b in pairwise(ends))
+        return np.fromiter((int.from_bytes(each, "little") for each in digests), np.uint64, len(self))
+
+    def count(self, token: int) -> int:
+        """How often a token id stands in it."""
+        parts = range(0, len(self.tokens), AT_ONCE)
+        return sum(int(np.count_nonzero(self.tokens[part : part + AT_ONCE] == token)) for part in parts)
 
     @classmethod
     def open(cls, folder: Path | str) -> Corpus:

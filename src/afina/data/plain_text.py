@@ -111,10 +111,20 @@ def _lines(file: Path) -> Iterator[str]:
     """The lines as text; a line that is not UTF-8 is an InputError that names it."""
     with reading(file), _binary(file) as stream:
         for number, line in enumerate(stream, 1):
-            yield _decoded(line, number, file).strip()
+            text = _decoded(line, number, file).strip()
+            if "\r" in text:  # the line end of old Macs
+                yield from map(str.strip, text.split("\r"))
+            else:
+                yield text
 
 
 def _decoded(line: bytes, number: int, file: Path) -> str:
+    if b"\0" in line:
+        raise InputError(
+            _(
+                "{file}, line {line}: the file is not text, it holds zero bytes. Give plain text, JSONL or Parquet."
+            ).format(file=file, line=number)
+        )
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
@@ -127,6 +137,8 @@ def _decoded(line: bytes, number: int, file: Path) -> str:
 
 def documents(file: Path, column: str | None = None) -> Iterator[list[str]]:
     """The documents of a file or data set, each a list of paragraphs; `column` holds them where rows have several."""
+    from afina.data.read import read
+
     kind = _kind(file)
     if hub.is_dataset(file):
         texts = hub.texts(file, column)
@@ -135,7 +147,7 @@ def documents(file: Path, column: str | None = None) -> Iterator[list[str]]:
     elif kind in LINES:
         texts = _jsonl_texts(file, column)
     elif kind in TABLES:
-        texts = _table_texts(file, column)
+        texts = _table_texts(read(file, offline=True), file, column)
     else:
         paragraphs: list[str] = []
         for line in _lines(file):
@@ -147,6 +159,22 @@ def documents(file: Path, column: str | None = None) -> Iterator[list[str]]:
         if paragraphs:
             yield paragraphs
         return
+    yield from _parted(texts)
+
+
+def rows(file: Path, column: str | None = None) -> Iterator[list[str]]:
+    """The texts of a task's rows as documents: of `column` where it is one of theirs, else of the one that is guessed."""
+    from afina.data.read import read
+
+    if not (file.exists() and has_columns(file)):
+        yield from documents(file, column)
+        return
+    table = read(file, offline=True)
+    yield from _parted(_table_texts(table, file, column if column in table.columns else None))
+
+
+def _parted(texts: Iterator[str]) -> Iterator[list[str]]:
+    """The paragraphs of each text that has any."""
     for text in texts:
         if paragraphs := [line.strip() for line in text.splitlines() if line.strip()]:
             yield paragraphs
@@ -198,14 +226,21 @@ def has_columns(file: Path) -> bool:
     return hub.is_dataset(file) or _kind(file) in {".parquet", *LINES, *TABLES}
 
 
-def column_in_words(file: Path, named: str | None) -> str | None:
-    """Say which column of a table was guessed to hold the texts, None where there is nothing to guess."""
+def column_in_words(file: Path, named: str | None, *, of_task: bool = False) -> str | None:
+    """Say which column of a table was guessed to hold the texts, None where there is nothing to guess.
+
+    In the rows `of_task` it is guessed in every form, and where the one that is `named` is another file's.
+    """
     from afina.data.columns import why
     from afina.data.read import read
 
-    if named or hub.is_dataset(file) or _kind(file) not in TABLES:
+    guessed = has_columns(file) if of_task else not named and _kind(file) in TABLES
+    if hub.is_dataset(file) or not guessed:
         return None
-    column, role = _column(read(file, offline=True), file, None)
+    table = read(file, offline=True)
+    if named in table.columns:
+        return None
+    column, role = _column(table, file, None)
     return _("Of {file} the column '{column}' is read: {why}.").format(
         file=file, column=column, why=why(column, "context" if role == "context" else "text")
     )
@@ -219,7 +254,7 @@ def _column(table: Table, file: Path, named: str | None) -> tuple[str, str]:
     if named:
         column = guess(table, "text", named)
         return column, "tokens" if isinstance(table.rows[0][column], list) else "text"
-    if _kind(file) == ".json":
+    if _kind(file) in {".json", *LINES}:
         if named_like(table, "question") and (context := named_like(table, "context")):
             return context, "context"
         if not named_like(table, "text") and (words := named_like(table, "tokens")):
@@ -231,12 +266,10 @@ def _column(table: Table, file: Path, named: str | None) -> tuple[str, str]:
     return guess(table, "text"), "text"
 
 
-def _table_texts(file: Path, named: str | None) -> Iterator[str]:
+def _table_texts(table: Table, file: Path, named: str | None) -> Iterator[str]:
     """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
-    from afina.data.read import read
     from afina.data.value import text_of
 
-    table = read(file, offline=True)
     column, role = _column(table, file, named)
     before = None
     for row in table.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,11 @@ def check_tokenizer(texts: list[Path], tokenizer: Any, model: str, column: str |
         return
     encodings = plain(tokenizer).encode_batch_fast(beginning, add_special_tokens=False)
     counted = Counter(token for encoding in encodings for token in encoding.ids)
-    share = counted[tokenizer.unk_token_id] / max(1, counted.total())
+    check_share(counted[tokenizer.unk_token_id] / max(1, counted.total()), texts, model)
+
+
+def check_share(share: float, texts: list[Path], model: str) -> None:
+    """Raise InputError where that share of the texts' tokens is more than may be unknown to the tokenizer of a model."""
     if share > UNKNOWN:
         raise InputError(
             _(
@@ -63,14 +67,18 @@ def nearness(texts: list[Path], rows: Path, column: str | None = None) -> Nearne
     """
     import numpy as np
 
+    from afina.data.plain_text import documents
+    from afina.data.plain_text import rows as task_rows
+
     common = {
         word
         for language in LANGUAGES
-        for word, _times in Counter(_words([TEXTS / f"{language}.txt"])).most_common(COMMON)
+        for word, _times in Counter(_words(documents(TEXTS / f"{language}.txt"))).most_common(COMMON)
     }
+    read = _paragraphs(texts, CHARACTERS, column)
     sides = [
         np.array([word for word in words if word not in common])
-        for words in (_words(texts, column), _words([rows]))
+        for words in (_words([paragraph] for paragraph in read), _words(task_rows(rows, column)))
     ]
     if not len(sides[1]):
         raise InputError(_("No words were found in {files}.").format(files=rows))
@@ -110,9 +118,9 @@ def in_words(found: Nearness, rows: str) -> str:
     return f"{measured} {verdict[found.far]}"
 
 
-def _words(files: list[Path], column: str | None = None) -> list[str]:
-    read = _paragraphs(files, CHARACTERS, column)
-    return [word for paragraph in read for word in WORD.findall(paragraph.lower())]
+def _words(read: Iterable[list[str]]) -> list[str]:
+    """Return the words in the first CHARACTERS of what is read."""
+    return [word for paragraph in _beginning(read, CHARACTERS) for word in WORD.findall(paragraph.lower())]
 
 
 def _paragraphs(files: list[Path], most: int, column: str | None) -> Iterator[str]:
@@ -120,13 +128,17 @@ def _paragraphs(files: list[Path], most: int, column: str | None) -> Iterator[st
     from afina.data.plain_text import documents
 
     for file in files:
-        room = most // len(files)
-        for paragraphs in documents(file, column):
-            for paragraph in paragraphs:
-                yield paragraph[: max(0, room)]
-                room -= len(paragraph)
-            if room <= 0:
-                break
+        yield from _beginning(documents(file, column), most // len(files))
+
+
+def _beginning(read: Iterable[list[str]], room: int) -> Iterator[str]:
+    """Yield the paragraphs of documents, `room` characters of them."""
+    for paragraphs in read:
+        for paragraph in paragraphs:
+            yield paragraph[: max(0, room)]
+            room -= len(paragraph)
+        if room <= 0:
+            break
 
 
 def _frequent(counts: Any) -> set[int]:

@@ -54,9 +54,12 @@ def place(
 ) -> Path:
     """Return the run's folder; InputError where it, or one of the files that are read, cannot be used.
 
-    `column` is that of the texts and of the held-out text; `replay` and `rows` of a task are files of their own.
+    `column` is that of the texts and of the held-out text, and of the `rows` of a task where it is one of theirs;
+    `replay` is a file of its own.
     """
+    from afina.data.columns import guess
     from afina.data.plain_text import check, has_columns
+    from afina.data.read import read as read_table
     from afina.train import folder
 
     if not texts:
@@ -67,7 +70,8 @@ def place(
                 file=settings
             )
         )
-    if column and not any(map(has_columns, texts)):
+    of_rows = column and not any(map(has_columns, texts))  # nothing else has columns
+    if of_rows and not (rows and has_columns(Path(rows))):
         raise InputError(
             _("{file} is plain text and has no columns: leave out --text.").format(file=texts[0])
         )
@@ -76,6 +80,8 @@ def place(
     for text, own in [*((text, column) for text in read), *((text, None) for text in others)]:
         if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
             check(text, own)
+    if of_rows and Path(str(rows)).exists():
+        guess(read_table(str(rows), offline=True), "text", column)
     if not chosen.resume:
         _check_apart(texts, chosen.validation, replay)
     run = folder.place(chosen.output_dir, str(texts[0]))
@@ -103,14 +109,16 @@ def begins_from(run: Path, source: Path | None, chosen: Any) -> dict[str, Any]:
     return {"model": recorded} if recorded else {}
 
 
-def tell_columns(files: list[Path | str | None], column: str | None, *, quiet: bool) -> None:
-    """Say which columns are read of those of the files that are tables, where nobody has named one."""
+def tell_columns(
+    files: list[Path | str | None], column: str | None, *, quiet: bool, of_task: bool = False
+) -> None:
+    """Say which columns are read of those of the files that are tables, or the rows `of_task`, where they are guessed."""
     from afina.data.plain_text import column_in_words
     from afina.train.track import say
 
     told = [] if quiet else [Path(each) for each in files if each]
     for file in told:
-        if file.is_file() and (sentence := column_in_words(file, column)):
+        if file.is_file() and (sentence := column_in_words(file, column, of_task=of_task)):
             say(sentence, quiet)
 
 

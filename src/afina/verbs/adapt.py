@@ -114,7 +114,8 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     check_spared(run, read | verb.model_dump(), source)
     began_from = _text_job.begins_from(run, source, verb)
     _text_job.tell_columns([*texts, verb.validation], column, quiet=common.quiet)
-    _text_job.tell_columns([verb.replay_text, verb.task_data], None, quiet=common.quiet)
+    _text_job.tell_columns([verb.replay_text], None, quiet=common.quiet)
+    _text_job.tell_columns([verb.task_data], column, quiet=common.quiet, of_task=True)
     _initial_model.check_kind(source, verb.model)
     check_recomputing(verb, source)
     own = language_model(source)
@@ -182,6 +183,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
                 tokens=verb.max_tokens,
                 replay=replay,
             )
+    _corpus.tell(train, held, quiet=common.quiet)
     left_out = sum(part[0].facts.get("unseen", 0) for part in (train, *([replay] if replay else [])))
     if left_out:
         say(

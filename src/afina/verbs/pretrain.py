@@ -151,6 +151,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
                 accelerator.process_index,
                 tokens=chosen.max_tokens or _hours.FOREVER,
             )
+    _corpus.tell(train, held, quiet=common.quiet)
     torch.manual_seed(chosen.seed)
     model = _initial_model.start(chosen, task, source, tokenizer, train, run)
     if chosen.activation_checkpointing:
