@@ -96,6 +96,11 @@ def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp
         ("armenian.txt --tokenizer tiny", "does not know"),
         ("armenian.txt --model tiny --dry-run", "does not know"),
         ("one.txt --tokenizer tiny --validation text.txt", "The text is one document"),
+        (
+            "part.txt --tokenizer tiny --validation text.txt",
+            "Every document of the text is in the held-out text",
+        ),
+        ("five.txt --tokenizer tiny", "Each document of the text is more than a tenth of it"),
         ("text.txt --validation copy.txt", "is the training text text.txt itself"),
         ("text.txt one.txt ./text.txt", "The text text.txt is named twice"),
         ("text.txt --model roberta --nsp", "a kind without a head for next sentences"),
@@ -103,7 +108,9 @@ def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp
     ],
 )
 def test_what_does_not_fit_is_refused(words: str, message: str, afina_: Command, tmp_path: Path) -> None:
-    corpus(tmp_path / "one.txt", 1)
+    (tmp_path / "one.txt").write_text("El burro come heno. Mañana viene la vaca.", encoding="utf-8")
+    corpus(tmp_path / "part.txt", 3)
+    corpus(tmp_path / "five.txt", 5)
     corpus(tmp_path / "copy.txt")
     (tmp_path / "armenian.txt").write_text("\n\n".join(["Բարեւ, ինչպե՞ս ես այսօր։"] * 40), encoding="utf-8")
     (tmp_path / "gpt").symlink_to(EMBEDDED / DECODER.removeprefix("afina/"))
@@ -223,31 +230,47 @@ def test_a_run_without_a_checkpoint_goes_on_from_the_start_that_it_had(
     assert toy.weights(run) == before
 
 
-@pytest.mark.parametrize("most", [16_000_000, 20])
+@pytest.mark.parametrize("most", [16_000_000, 200])
 @pytest.mark.parametrize("objective", ["mlm", "clm"])
 def test_held_out_words_are_not_counted(
     objective: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The word vectors of words that stand in held-out documents alone are drawn, as without counts."""
+    """The word vectors of words that stand in held-out documents alone are drawn, as without counts.
+
+    Of a longer text than is counted, pieces are read from all over.
+    """
     monkeypatch.setattr(_objectives, "COUNTED", most)
-    texts = ["El perro duerme en la casa azul. El gato come pan."] * 12
-    texts[spread(12, 6)[0]] = "zapatero quimera " * 9
+    monkeypatch.setattr(_objectives, "PIECE", 20)
+    texts = [
+        f"El perro duerme en la casa azul. El gato come pan. {'once' if i < 20 else 'doce'} {i}."
+        for i in range(40)
+    ]
+    texts[spread(40, 10)[0]] = "zapatero quimera."
     (tmp_path / "text.txt").write_text("\n\n".join(texts), encoding="utf-8")
     chosen: Any = SimpleNamespace(
         objective=objective, shape="tiny", max_length=None, dropout=None, validation=None, resume=False,
-        initialisation="informed",
+        model=None, tokenizer=None, initialisation="informed",
     )  # fmt: skip
     tokenizer = _objectives.OBJECTIVES[objective].tokenizer(iter(texts), 1000)
     train, held = corpora([tmp_path / "text.txt"], chosen, tokenizer, tmp_path)
-    assert np.flatnonzero(held[1]).tolist() == list(spread(12, 6))
+    assert held[1][spread(40, 10)[0]]
     found = {}
     for chosen.initialisation in ("informed", "random"):
         torch.manual_seed(0)
         model = start(chosen, None, None, tokenizer, train, tmp_path)
         found[chosen.initialisation] = model.get_input_embeddings().weight
-    learnt = np.concatenate([np.concatenate(train[0].document(i)) for i in np.flatnonzero(train[1])])[:most]
+    learnt = np.concatenate([np.concatenate(train[0].document(i)) for i in np.flatnonzero(train[1])])
+    read = _objectives.counted(train)
+    if most == 200:
+        assert len(read) == 200
+        pieces = np.lib.stride_tricks.sliding_window_view(learnt, 20)
+        assert all((pieces == piece).all(1).any() for piece in read.reshape(10, 20))
+        both = tokenizer(" once doce", add_special_tokens=False)["input_ids"]
+        assert np.isin(both, read).all()
+    else:
+        assert np.array_equal(read, learnt)
     changed = torch.ne(found["informed"], found["random"]).any(1)
-    assert set(changed.nonzero().flatten().tolist()) == set(learnt.tolist())
+    assert set(changed.nonzero().flatten().tolist()) == set(read.tolist())
 
 
 def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
