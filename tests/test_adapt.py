@@ -25,7 +25,7 @@ from afina.tasks.masked_lm import MaskedLm
 from afina.train.folder import fingerprint
 from afina.train.run import Run
 from afina.verbs import _domain, _pretraining
-from afina.verbs._phases import between, phases, replayed
+from afina.verbs._phases import between, passes, phases, replayed
 from test_pretrain import corpus
 
 Command = Callable[..., toy.Said]
@@ -285,6 +285,48 @@ def test_replay_is_a_share_of_the_tokens_of_every_part(models: dict[str, Path], 
     for a, b in zip(whole[5:], late, strict=True):
         for one, other in zip(a, b, strict=True):
             assert torch.equal(one.tensors["input_ids"], other.tensors["input_ids"])
+
+
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+@pytest.mark.parametrize("words", [2, 30])
+@pytest.mark.parametrize("short_share", [0.0, 0.4, 1.0])
+def test_a_pass_reads_every_row_once(
+    objective: str, words: int, short_share: float, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Short rows too, in which the special tokens are most."""
+    file = tmp_path / "text.txt"
+    file.write_text("\n\n".join(["casa " * words] * 3000), encoding="utf-8")
+    tokenizer = load_tokenizer(models[{"mlm": "encoder", "clm": "decoder"}[objective]])
+    text = (Corpus.build([file], tokenizer, tmp_path / "text"), None)
+    chosen = asked(objective=objective, tokens_per_step=256, short_share=short_share)
+    found = phases(chosen, text, tokenizer, 1, 0, tokens=round(passes(chosen, text, 3)))
+    read = sum(steps / plan.steps_per_epoch for [(_rows, plan)], steps in found)
+    assert read == pytest.approx(3, abs=0.05)
+
+
+def test_words_that_are_added_are_not_forgetting(afina_: Command, tmp_path: Path) -> None:
+    """That there are more tokens to choose from raises the loss before any training."""
+    text = tmp_path / "text.txt"
+    added = "\n\n".join(f"Una {WORD}{end} duerme." for end in "abcdefghijklmnopqrst" for _time in range(12))
+    text.write_text(text.read_text("utf-8") + "\n\n" + added, encoding="utf-8")
+    words = (
+        "--max-steps",
+        "1",
+        "--learning-rate",
+        "1e-12",
+        "--weight-decay",
+        "0",
+        "--output-dir",
+        "run",
+        "--json",
+    )
+    for kind in ("encoder", "decoder"):
+        said = afina_(
+            "adapt", "text.txt", "--model", kind, *SMALL, "--add-tokens", "20", *words, "--overwrite"
+        )
+        assert said.code == 0 and said.json["added_tokens"] == 20
+        for loss in said.json["forgetting"].values():
+            assert loss["after"] == pytest.approx(loss["before"], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "RoBERTa", "DistilBERT", "GPT-2"])

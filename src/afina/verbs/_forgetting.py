@@ -44,14 +44,14 @@ def neutral(file: str | None) -> Neutral:
     return found
 
 
-def before(base: Path, texts: Neutral) -> dict[str, float] | None:
+def before(base: Path, texts: Neutral, grown: "nn.Module | None" = None) -> dict[str, float] | None:
     """Return by language the loss a token of the checkpoint in `base`, by the head over the vocabulary that it brings.
 
     None where it brings none, or is no language model of plain text (an encoder-decoder). Masks are the same every
-    time.
+    time. `grown` is that model with more tokens, among which the same ones are harder to guess before any training.
     """
     own = language_model(base)
-    return losses(own, own.model, texts) if own else None
+    return losses(own, grown or own.model, texts) if own else None
 
 
 def forgetting(

@@ -73,6 +73,19 @@ def phases(
     return phases
 
 
+def passes(chosen: Any, part: Part, times: int) -> float:
+    """Return how many tokens `phases` must have to read a text so many times, those that a row has besides counted."""
+    from afina.batching.windows import Windows
+
+    special, full = OBJECTIVES[chosen.objective].special, chosen.max_length or 512
+    corpus, documents = part
+    of_a_token = 0.0  # of a budget, so much of a pass
+    for length, share in ((chosen.short_length, chosen.short_share), (full, 1 - chosen.short_share)):
+        if share:
+            of_a_token += share / sum(Windows(corpus, length - special, documents, special).lengths())
+    return times / of_a_token
+
+
 def replayed(phases: list[Phase]) -> float:
     """Return the share of the tokens that is replay."""
     seen = [0.0, 0.0]

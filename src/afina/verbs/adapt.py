@@ -173,7 +173,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
                 if verb.replay
                 else None
             )
-            verb = verb.replace(max_tokens=verb.max_tokens or _passes(train[0], verb))
+            verb = verb.replace(max_tokens=verb.max_tokens or _passes(train, verb))
             phases = _phases.phases(
                 verb,
                 train,
@@ -206,7 +206,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     if verb.activation_checkpointing:
         recompute(model)
     texts_apart = neutral(None)
-    known = before(source, texts_apart)
+    known = before(source, texts_apart, grown=model if len(tokenizer) > len(shorter) else None)
     first = _held_out.held_out(model, task, tokenizer, held, verb)
     say(_before(_held_out.losses(verb, first), known), common.quiet or not main)
     progress = _pretraining.learn(
@@ -307,9 +307,9 @@ def reach(base: Any, tokenizer: Any, method: Method) -> tuple[bool, bool]:
     return body, learnt
 
 
-def _passes(corpus: Any, verb: Adapt) -> int:
+def _passes(part: _corpus.Part, verb: Adapt) -> int:
     """Return the tokens of PASSES passes over the text, replay on top; InputError where it is too little text."""
-    tokens = corpus.facts["tokens"]
+    tokens = part[0].facts["tokens"]
     if tokens < verb.tokens_per_step:
         raise InputError(
             _(
@@ -317,7 +317,7 @@ def _passes(corpus: Any, verb: Adapt) -> int:
                 "model. Give more text, or name --max-tokens and smaller steps."
             ).format(tokens=tokens, step=verb.tokens_per_step)
         )
-    return max(1000, round(PASSES * tokens / (1 - verb.replay)))
+    return max(1000, round(_phases.passes(verb, part, PASSES) / (1 - verb.replay)))
 
 
 def _in_passes(verb: Adapt) -> str:
