@@ -207,6 +207,13 @@ def test_resuming_a_whole_run_changes_nothing_but_the_times(
         assert said.json["peak_memory_mb"] == pytest.approx(peak, rel=0.05) and peak > 1
         assert toy.weights(Path("runs/toy")) == before
         assert len([line for line in toy.steps(Path("runs/toy")) if "loss" in line]) == 4
+    # The times are those of all sittings.
+    file = Path("runs/toy/last/progress.json")
+    saved = json.loads(file.read_text("utf-8"))
+    assert saved["total"] > saved["seconds"]
+    file.write_text(json.dumps(saved | {"seconds": 1000.0, "total": 1500.0}), encoding="utf-8")
+    seconds = afina_("finetune", "toy.csv", "--resume", "--quiet", "--json").json["seconds"]
+    assert seconds["train"] == 1000 and 1500 < seconds["total"] < 1600
 
 
 def test_official_splits(afina_: Command) -> None:

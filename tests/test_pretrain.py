@@ -20,7 +20,7 @@ from afina.names import DECODER
 from afina.sample import spread
 from afina.train import folder
 from afina.train.run import Run
-from afina.verbs import _objectives
+from afina.verbs import _objectives, _pretraining
 from afina.verbs._corpus import corpora
 from afina.verbs._initial_model import start, within
 from afina.verbs._tokenizer import sample_of, texts_of
@@ -295,6 +295,63 @@ def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
     assert not any(run.iterdir())
     (run / "run.toml.new").write_text("half")  # killed before it was one
     folder.check(run, resume=False, overwrite=True)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "clm"])
+def test_what_is_saved_is_what_is_scored(
+    objective: str, afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of the best scoring, where those of the last step are worse."""
+    words = (
+        "pretrain",
+        "text.txt",
+        "--objective",
+        objective,
+        "--vocab-size",
+        "1000",
+        *SMALL,
+        "--quiet",
+        "--json",
+    )
+    told = afina_(*words, "--output-dir", "straight").json
+    learn = _pretraining.learn
+
+    def spoilt(accelerator: Any, model: Any, *given: Any, **how: Any) -> Any:
+        progress = learn(accelerator, model, *given, **how)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(1.0)
+        return progress
+
+    monkeypatch.setattr(_pretraining, "learn", spoilt)
+    assert afina_(*words, "--output-dir", "spoilt").json["scores"] == told["scores"]
+
+
+def test_the_seconds_are_those_of_all_sittings(
+    afina_: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "pretrain",
+        "text.txt",
+        "--tokenizer",
+        "tiny",
+        *SMALL,
+        "--quiet",
+        "--json",
+        "--output-dir",
+        "run",
+    )
+    assert afina_(*words).code == 0
+    file = tmp_path / "run" / "last" / "progress.json"
+    saved = json.loads(file.read_text("utf-8"))
+    assert saved["total"] > saved["seconds"]
+    file.write_text(json.dumps(saved | {"seconds": 1000.0, "total": 1500.0}), encoding="utf-8")
+    seconds = afina_(*words, "--resume").json["seconds"]
+    assert seconds["train"] == 1000 and 1500 < seconds["total"] < 1600
+    del saved["total"]  # as an earlier version wrote it
+    file.write_text(json.dumps(saved | {"seconds": 1000.0}), encoding="utf-8")
+    seconds = afina_(*words, "--resume").json["seconds"]
+    assert seconds["train"] == 1000 and 1000 < seconds["total"] < 1100
 
 
 def test_a_tokenizer_learns_from_an_even_part_of_much_text(tmp_path: Path) -> None:

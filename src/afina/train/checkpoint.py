@@ -39,6 +39,12 @@ def progress(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
+def began(run: Path, resume: bool, now: float) -> float:
+    """Return when a run would have begun without the pauses between its sittings, of which this one began `now`."""
+    saved = (progress(run / "last") if resume else None) or {}
+    return now - max(saved.get("total", 0.0), saved.get("seconds", 0.0))
+
+
 def load_weights(folder: Path, model: nn.Module) -> None:
     """Put the weights of `last/` back, bit by bit."""
     own = dict(model.named_parameters())

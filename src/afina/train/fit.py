@@ -64,6 +64,7 @@ class Progress:
     seconds: float = 0.0
     flop: float = 0.0  # useful ones, each stage's by what it trains and computes
     peak_memory_mb: float = 0.0  # of whichever process of the run took most
+    total: float = 0.0  # seconds of all that was done up to the checkpoint, beside training too
     kept: int = 0  # rows that pass the frozen blocks of the stage once and for all
     micro_batch_tokens: int | None = None  # since a step ran out of memory; None: as many as the plan says
     guard: Guard = field(default_factory=Guard)
@@ -97,6 +98,7 @@ def fit(
     resume: bool = False,
     quiet: bool = False,
     drawn: Drawn | None = None,
+    began: float | None = None,
 ) -> Progress:
     """Train `model` to the end of the budget and return how it went.
 
@@ -104,7 +106,8 @@ def fit(
     step that runs out of memory is taken again with half as many, and all steps after it have no more. `evaluate` returns a score (more is better; the
     first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
     far. With `readings` what frozen blocks give is computed once, and how that goes is told. `run/last` holds the state to resume from. `drawn`
-    gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. Raises
+    gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. `began` is when
+    all of it did, by `time.perf_counter`, see `checkpoint.began`. Raises
     Interrupted after Ctrl-C, when the state is safe, and InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
@@ -120,6 +123,7 @@ def fit(
         watch = _Watch(
             accelerator, model, _trained(stages, model), batches, budget, run, progress, steps_per_epoch,
             evaluate, keep_best, log, bar, spans(stages, budget.steps)[-1][1],
+            time.perf_counter() if began is None else began,
         )  # fmt: skip
         for stage, start, end in spans(stages, budget.steps):
             if progress.step >= end or progress.stopped:
@@ -180,6 +184,7 @@ class _Watch:
     log: Log | None
     bar: Bar
     last_stage: int  # the step after which it begins
+    began: float
 
     def batches_of(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each step [start, stop), as small as has been found to fit by then."""
@@ -255,6 +260,7 @@ class _Watch:
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
         self.progress.most_memory()
+        self.progress.total = time.perf_counter() - self.began
         if self.log:
             checkpoint.save(self.run / "last", self.model, self.trained, optimizer, asdict(self.progress))
 

@@ -17,7 +17,7 @@ RATES = {"adamw": 1e-3, "sophia": 3e-4}  # peaks, where none is named
 
 def learn(
     accelerator: Any, model: Any, method: Any, task: Any, tokenizer: Any, phases: list[Phase], held: Part,
-    chosen: Any, run: Path, *, quiet: bool, rehearsal: Any = None,
+    chosen: Any, run: Path, *, began: float, quiet: bool, rehearsal: Any = None,
 ) -> Any:  # fmt: skip
     """Train the model through the phases, keep its best state in `best/`, and return how it went.
 
@@ -74,6 +74,7 @@ def learn(
         resume=chosen.resume,
         quiet=quiet,
         drawn=(rehearsal or task).drawn,
+        began=began,
     )
 
 

@@ -151,7 +151,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     from afina.methods.full import Full
     from afina.models.load import load, read_tokenizer
     from afina.models.recompute import recompute
-    from afina.train import folder, machine
+    from afina.train import checkpoint, folder, machine
     from afina.train.rehearsal import Rehearsal
 
     accelerator = machine.accelerator(verb.precision)
@@ -209,6 +209,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     known = before(source, texts_apart, grown=model if len(tokenizer) > len(shorter) else None)
     first = _held_out.held_out(model, task, tokenizer, held, verb)
     say(_before(_held_out.losses(verb, first), known), common.quiet or not main)
+    began = checkpoint.began(run, verb.resume, began)
     progress = _pretraining.learn(
         accelerator,
         model,
@@ -219,6 +220,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
         held,
         verb,
         run,
+        began=began,
         quiet=common.quiet,
         rehearsal=rehearsal,
     )

@@ -182,7 +182,7 @@ def _train(
     from afina.models.recompute import recompute
     from afina.report import card
     from afina.report import finetune as report
-    from afina.train import folder, machine
+    from afina.train import checkpoint, folder, machine
     from afina.train.atomic import cannot_write, replaced
     from afina.train.bundle import Base, Bundle
     from afina.train.fit import fit
@@ -271,6 +271,7 @@ def _train(
         write(run, {"data": data} | chosen._replace(verb=verb).flat(), facts)
     accelerator.wait_for_everyone()
     prepared_at = time.perf_counter()
+    began_at = checkpoint.began(run, verb.resume, began)
 
     def keep_best(_model: "nn.Module") -> None:
         with replaced(run / "best") as new:
@@ -291,6 +292,7 @@ def _train(
         readings=given,
         resume=verb.resume,
         quiet=quiet,
+        began=began_at,
     )
     machine.return_memory()
     trained_at = time.perf_counter()
@@ -320,7 +322,7 @@ def _train(
                 "prepare": round(prepared_at - began, 2),
                 "train": round(progress.seconds, 2),
                 "evaluate": round(time.perf_counter() - trained_at, 2),
-                "total": round(time.perf_counter() - began, 2),
+                "total": round(time.perf_counter() - began_at, 2),
             },
             "trained_weights": trained,
             # The baselines, learnt later in this process, are not the method's cost.

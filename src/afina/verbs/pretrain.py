@@ -122,8 +122,9 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     import torch
 
     from afina.methods.full import Full
+    from afina.models.load import load
     from afina.models.recompute import recompute
-    from afina.train import folder, machine
+    from afina.train import checkpoint, folder, machine
 
     fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
@@ -176,10 +177,12 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         phases = [
             (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
         ]
+    began = checkpoint.began(run, chosen.resume, began)
     progress = _pretraining.learn(
-        accelerator, model, Full(), task, tokenizer, phases, held, chosen, run, quiet=common.quiet
+        accelerator, model, Full(), task, tokenizer, phases, held, chosen, run, began=began, quiet=common.quiet
     )
-    scores = _held_out.held_out(model, task, tokenizer, held, chosen)
+    best: Any = load(run / "best", _initial_model.head(task, run / "best")).to(accelerator.device)
+    scores = _held_out.held_out(best, task, tokenizer, held, chosen)
     result = _pretraining.figures(progress, model, scores, chosen, run, began)
     if main:
         folder.write_json(run / "scores.json", result)
