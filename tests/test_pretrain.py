@@ -18,7 +18,6 @@ import toy
 from afina.models.find import EMBEDDED, shape
 from afina.names import DECODER
 from afina.sample import spread
-from afina.train import folder
 from afina.train.run import Run
 from afina.verbs import _objectives, _pretraining
 from afina.verbs._corpus import corpora
@@ -271,30 +270,6 @@ def test_held_out_words_are_not_counted(
         assert np.array_equal(read, learnt)
     changed = torch.ne(found["informed"], found["random"]).any(1)
     assert set(changed.nonzero().flatten().tolist()) == set(read.tolist())
-
-
-def test_a_kill_while_a_run_is_cleared_leaves_one_to_overwrite(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, rmtree = tmp_path / "run", shutil.rmtree
-    for part in ("best", "last", "corpus"):
-        (run / part).mkdir(parents=True)
-    for part in ("run.toml", "steps.jsonl", "scores.json", "run.toml.new"):
-        (run / part).write_text("")
-
-    def killed(place: Path) -> None:
-        if place.name == "corpus":
-            raise KeyboardInterrupt
-        rmtree(place)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "rmtree", killed)
-        folder.claim(run, resume=False, overwrite=True)
-    assert not (run / "best").exists() and folder.is_run(run)
-    folder.claim(run, resume=False, overwrite=True)
-    assert not any(run.iterdir())
-    (run / "run.toml.new").write_text("half")  # killed before it was one
-    folder.check(run, resume=False, overwrite=True)
 
 
 @pytest.mark.parametrize("objective", ["mlm", "clm"])

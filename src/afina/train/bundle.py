@@ -20,8 +20,9 @@ from afina.models.heads import asked_once
 from afina.models.load import load_tokenizer
 from afina.names import find
 from afina.train import memory
+from afina.train.aside import STAGES
 from afina.train.atomic import write_text
-from afina.train.folder import STAGES, fingerprint
+from afina.train.folder import fingerprint
 
 FILE = "afina.json"  # beside the weights: what transformers has no place for
 CACHED = (

@@ -16,7 +16,7 @@ from afina.core import Batch, Curvature, Loss, Method, Schedule, Stage, Step
 from afina.errors import InputError, Interrupted
 from afina.messages import _
 from afina.messages.numbers import number
-from afina.train import checkpoint, machine, memory
+from afina.train import aside, checkpoint, machine, memory
 from afina.train.curvature import Drawn, observer
 from afina.train.frozen import Kept, Readings, keeping
 from afina.train.guard import Guard
@@ -240,6 +240,7 @@ class _Watch:
         progress.seconds += step.seconds
         if not step.skipped:
             _finite(step)
+        aside.stepped()
         self._write({name: _plain(value) for name, value in asdict(step).items() if name != "index"})
         self.bar.step(step)
         if step.skipped:

@@ -4,23 +4,17 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from afina.errors import InputError, Unfinished
+from afina.errors import InputError
 from afina.messages import _
+from afina.train import aside
+from afina.train.aside import FILES, HALF
 from afina.train.atomic import cannot_write, write_text
 from afina.train.lock import take
-
-# What a run leaves in its folder: whatever else lies there is the person's and is never removed.
-FILES = ("run.toml", "compare.toml", "steps.jsonl", "scores.json", "predictions.csv", "report.html")
-STAGES = "stages"  # the runs of the stages before
-FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", STAGES, "trial")
-HALF = (".new", ".old", ".tmp")  # what a kill leaves beside a file or folder that was being written
 
 
 def place(output_dir: str | None, data: str, *, next_free: bool = False) -> Path:
@@ -42,6 +36,10 @@ def check(run: Path, *, resume: bool, overwrite: bool) -> None:
         raise InputError(_("{run} is a file; name a folder with --output-dir.").format(run=base))
     if not os.access(base, os.W_OK):
         raise cannot_write(base, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    try:
+        aside.recover(run)
+    except OSError as error:
+        raise cannot_write(run, error) from None
     holds = is_run(run)
     if resume and not holds:
         raise InputError(_("{run} holds no run to resume. Start it without --resume.").format(run=run))
@@ -65,7 +63,7 @@ def check(run: Path, *, resume: bool, overwrite: bool) -> None:
 
 def check_spared(run: Path, needed: Iterable[str | Path]) -> None:
     """Raise InputError where something that the new run needs would be removed with the run that it replaces."""
-    left = [place.resolve() for place in _left(run)]
+    left = [place.resolve() for place in aside.left(run)]
     for each in needed:
         place = Path(each).expanduser()
         if any(place.resolve().is_relative_to(part) for part in left):
@@ -78,58 +76,19 @@ def check_spared(run: Path, needed: Iterable[str | Path]) -> None:
 
 
 def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder, empty unless a run in it goes on; InputError where it may not or cannot be written."""
+    """Make the folder, empty of a run unless one goes on; InputError where it may not or cannot be written.
+
+    A run that is replaced is put aside until the new one has taken a step: see `train.aside`.
+    """
     check(run, resume=resume, overwrite=overwrite)
+    new = not run.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
         take(run)
-        if overwrite and not resume:
-            _clear(run)
+        if not resume:
+            aside.begin(run, new=new, replaces=overwrite)
     except OSError as error:
         raise cannot_write(run, error) from None
-
-
-@contextmanager
-def begun(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Claim the folder, and let there be no run, nor the folder if it is new, where what is put into it first fails."""
-    new = not run.exists()
-    claim(run, resume=resume, overwrite=overwrite)
-    with unless_refused(run, new=new):
-        try:
-            yield
-        except Unfinished:
-            raise
-        except InputError:
-            if not resume:
-                (run / "run.toml").unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def unless_refused(run: Path, *, new: bool) -> Iterator[None]:
-    """Take a new folder away again where what follows finds the input wrong."""
-    try:
-        yield
-    except Unfinished:
-        raise
-    except InputError:
-        if new:
-            shutil.rmtree(run)
-        raise
-
-
-def _clear(run: Path) -> None:
-    """Remove what a run has left, last of all what makes it known as one: a kill in between leaves a run to overwrite."""
-    for place in _left(run):
-        if place.is_dir():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
-
-
-def _left(run: Path) -> Iterator[Path]:
-    for part in (*FOLDERS, *reversed(FILES)):
-        yield from (*(run / f"{part}{half}" for half in HALF), run / part)
 
 
 def is_run(folder: Path) -> bool:

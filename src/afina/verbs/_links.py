@@ -9,7 +9,7 @@ from afina.errors import InputError
 from afina.messages import _
 from afina.names import find, unknown
 from afina.settings import Common
-from afina.train.folder import STAGES
+from afina.train.aside import STAGES
 from afina.verbs._job import PASSING
 
 LEARNS_FROM = {"adapt": "texts", "finetune": "data"}

@@ -11,6 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.messages.numbers import number
 from afina.settings import Reading, setting
+from afina.train.aside import until_stepped
 from afina.train.lock import until_done
 from afina.verbs import _corpus, _held_out, _initial_model, _phases, _pretraining, _text_job, _tokenizer
 from afina.verbs._describe import trained_weights
@@ -56,6 +57,7 @@ class Adapt(Reading):
 
 
 @until_done()
+@until_stepped()
 def adapt(*texts: str | Path, unseen: Unseen | None = None, **settings: Any) -> dict[str, Any]:
     """Train the language model `model` on with text files, and return what INTERFACE names.
 
@@ -93,8 +95,6 @@ def _chosen(settings: dict[str, Any]) -> tuple[Chosen, Path]:
 
 
 def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None) -> dict[str, Any]:
-    from contextlib import nullcontext
-
     from afina.models.vocabulary import broken_words, check, extended, grow
     from afina.train.track import say
     from afina.verbs._forgetting import before, forgetting, language_model, neutral
@@ -157,32 +157,31 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     accelerator = machine.accelerator(verb.precision)
     main = accelerator.is_main_process
     with accelerator.main_process_first():  # the others find what the first has made
-        begun = folder.begun(run, resume=verb.resume, overwrite=verb.overwrite) if main else nullcontext()
-        with begun:
-            if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                write(run, read | chosen._replace(verb=verb).flat(), began_from)
-            if words and main:
-                tokenizer = _tokenizer.kept(extended(tokenizer, words), run / "tokenizer")
-                check(tokenizer, words, source)
-            elif verb.add_tokens:
-                tokenizer = read_tokenizer(run / "tokenizer")
-            train, held = _corpus.corpora(texts, verb, tokenizer, run, unseen, column)
-            _corpus.check_pairs(train, held, task, quiet=common.quiet)
-            replay = (
-                _corpus.encoded(replayed, tokenizer, run / "replay", begun=verb.resume, unseen=unseen)
-                if verb.replay
-                else None
-            )
-            verb = verb.replace(max_tokens=verb.max_tokens or _passes(train, verb))
-            phases = _phases.phases(
-                verb,
-                train,
-                tokenizer,
-                accelerator.num_processes,
-                accelerator.process_index,
-                tokens=verb.max_tokens,
-                replay=replay,
-            )
+        if main:  # written first of all, so that a run that is killed while it reads can be gone on with
+            folder.claim(run, resume=verb.resume, overwrite=verb.overwrite)
+            write(run, read | chosen._replace(verb=verb).flat(), began_from)
+        if words and main:
+            tokenizer = _tokenizer.kept(extended(tokenizer, words), run / "tokenizer")
+            check(tokenizer, words, source)
+        elif verb.add_tokens:
+            tokenizer = read_tokenizer(run / "tokenizer")
+        train, held = _corpus.corpora(texts, verb, tokenizer, run, unseen, column)
+        _corpus.check_pairs(train, held, task, quiet=common.quiet)
+        replay = (
+            _corpus.encoded(replayed, tokenizer, run / "replay", begun=verb.resume, unseen=unseen)
+            if verb.replay
+            else None
+        )
+        verb = verb.replace(max_tokens=verb.max_tokens or _passes(train, verb))
+        phases = _phases.phases(
+            verb,
+            train,
+            tokenizer,
+            accelerator.num_processes,
+            accelerator.process_index,
+            tokens=verb.max_tokens,
+            replay=replay,
+        )
     _corpus.tell(train, held, quiet=common.quiet)
     left_out = sum(part[0].facts.get("unseen", 0) for part in (train, *([replay] if replay else [])))
     if left_out:

@@ -13,6 +13,7 @@ from afina.messages.numbers import number
 from afina.models.find import find as find_model
 from afina.names import find, known
 from afina.settings import Common, Training, divide, setting
+from afina.train.aside import until_stepped
 from afina.train.lock import until_done
 from afina.verbs import (
     _design,
@@ -92,6 +93,7 @@ class Compare(Training):
 
 
 @until_done()
+@until_stepped()
 def compare(data: str | Path, **settings: Any) -> dict[str, Any]:
     """Train every method several times on the same rows and return what INTERFACE names.
 
@@ -152,7 +154,7 @@ def _measured(
 
     None begins after `until`, none of the search of learning rates after `searched` (on the clock of `time.time`).
     """
-    from afina.train import folder
+    from afina.train import aside, folder
 
     verb = chosen.verb
     (place / RUNS).mkdir(exist_ok=True)
@@ -166,6 +168,7 @@ def _measured(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
         runner=runner, tell=tell,
     )  # fmt: skip
+    aside.stepped()  # what goes wrong in a run is told in its line
     search = partial(carry_out, until=searched, late=_tuning.LATE)
     tuned, untried = _tuning.tune(chosen, scored.task.direction, search) if verb.tune == "small" else ({}, {})
     done = carry_out(

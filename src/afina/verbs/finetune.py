@@ -11,6 +11,7 @@ from afina.errors import InputError
 from afina.messages import N_, _
 from afina.models.find import find as find_model
 from afina.settings import MICRO_BATCH_TOKENS, Training, setting
+from afina.train.aside import until_stepped
 from afina.train.lock import until_done
 from afina.verbs import _chain, _folds, _links
 from afina.verbs._describe import (
@@ -98,6 +99,7 @@ class Resolved(Finetune):
 
 
 @until_done()
+@until_stepped()
 def finetune(
     data: str | Path,
     *,

@@ -10,6 +10,7 @@ from afina.messages.numbers import number
 from afina.settings import Common, Reading, divide, setting
 from afina.tasks.causal_lm import CausalLm
 from afina.tasks.masked_lm import MaskedLm
+from afina.train.aside import until_stepped
 from afina.train.lock import until_done
 from afina.verbs import (
     _corpus,
@@ -64,6 +65,7 @@ class Pretrain(Reading):
 
 
 @until_done()
+@until_stepped()
 def pretrain(*texts: str | Path, **settings: Any) -> dict[str, Any]:
     """Train a tokenizer and a language model on text files, and return what INTERFACE names.
 
@@ -93,7 +95,6 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | CausalLm) -> dict[str, Any]:
-    from contextlib import nullcontext
     from functools import partial
 
     began = time.perf_counter()
@@ -126,7 +127,6 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     from afina.models.recompute import recompute
     from afina.train import checkpoint, folder, machine
 
-    fresh = not run.exists()
     accelerator = machine.accelerator(chosen.precision)
     main = accelerator.is_main_process
     settings = read | chosen.model_dump(mode="json") | task.model_dump(mode="json")
@@ -135,51 +135,59 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
         made = run / "tokenizer" if chosen.resume or not main else None
         tokenizer = taken or _tokenizer.tokenizer(texts, chosen, made, task.text)
         chosen = _initial_model.within(chosen, source, tokenizer)
-        begun = folder.begun(run, resume=chosen.resume, overwrite=chosen.overwrite) if main else nullcontext()
-        with begun:
-            planned = _hours.recorded(run) if chosen.resume else {}
-            if main:  # first of all, so that a run that is killed while it reads can be gone on with
-                write(run, settings, began_from | planned)
-            if main and not (taken or (made and made.is_dir())):
-                tokenizer = _tokenizer.kept(tokenizer, run / "tokenizer")
-            train, held = _corpus.corpora(texts, chosen, tokenizer, run, column=task.text)
-            _corpus.check_pairs(train, held, task, quiet=common.quiet)
-            phases = _phases.phases(
-                chosen,
-                train,
-                tokenizer,
-                accelerator.num_processes,
-                accelerator.process_index,
-                tokens=chosen.max_tokens or _hours.FOREVER,
-            )
+        planned = _hours.recorded(run) if chosen.resume else {}
+        if main:  # written first of all, so that a run that is killed while it reads can be gone on with
+            folder.claim(run, resume=chosen.resume, overwrite=chosen.overwrite)
+            write(run, settings, began_from | planned)
+        if main and not (taken or (made and made.is_dir())):
+            tokenizer = _tokenizer.kept(tokenizer, run / "tokenizer")
+        train, held = _corpus.corpora(texts, chosen, tokenizer, run, column=task.text)
+        _corpus.check_pairs(train, held, task, quiet=common.quiet)
+        phases = _phases.phases(
+            chosen,
+            train,
+            tokenizer,
+            accelerator.num_processes,
+            accelerator.process_index,
+            tokens=chosen.max_tokens or _hours.FOREVER,
+        )
     _corpus.tell(train, held, quiet=common.quiet)
     torch.manual_seed(chosen.seed)
     model = _initial_model.start(chosen, task, source, tokenizer, train, run)
     if chosen.activation_checkpointing:
         recompute(model)
     if chosen.hours:
-        with folder.unless_refused(run, new=fresh and main):
-            if not planned:
-                costs = _hours.measured(
-                    accelerator,
-                    model,
-                    task,
-                    chosen,
-                    phases,
-                    partial(task.collate, tokenizer=tokenizer),
-                    _held_out.evaluation(task, tokenizer, held, chosen),
-                    run,
-                    began + 3600 * chosen.hours,
-                )
-                planned = _hours.plan(costs, phases, chosen)
-                if main:
-                    write(run, settings, began_from | planned)
+        if not planned:
+            costs = _hours.measured(
+                accelerator,
+                model,
+                task,
+                chosen,
+                phases,
+                partial(task.collate, tokenizer=tokenizer),
+                _held_out.evaluation(task, tokenizer, held, chosen),
+                run,
+                began + 3600 * chosen.hours,
+            )
+            planned = _hours.plan(costs, phases, chosen)
+            if main:
+                write(run, settings, began_from | planned)
         phases = [
             (sources, steps) for (sources, _most), steps in zip(phases, planned["planned_steps"], strict=True)
         ]
     began = checkpoint.began(run, chosen.resume, began)
     progress = _pretraining.learn(
-        accelerator, model, Full(), task, tokenizer, phases, held, chosen, run, began=began, quiet=common.quiet
+        accelerator,
+        model,
+        Full(),
+        task,
+        tokenizer,
+        phases,
+        held,
+        chosen,
+        run,
+        began=began,
+        quiet=common.quiet,
     )
     best: Any = load(run / "best", _initial_model.head(task, run / "best")).to(accelerator.device)
     scores = _held_out.held_out(best, task, tokenizer, held, chosen)
