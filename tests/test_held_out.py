@@ -54,14 +54,16 @@ def test_little_of_the_text_is_held_out(lengths: list[int], documents: int, tmp_
     assert np.array_equal(held, _corpus.divided(text)[1])
 
 
-@pytest.mark.parametrize(
-    ("lengths", "message"), [([20] * 5, "more than a tenth"), ([20, 20, 9], "documents in the text .*: 3")]
-)
-def test_a_text_of_which_nothing_can_be_held_out_is_refused(
-    lengths: list[int], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match=f"{message}.*--validation"):
-        _corpus.divided(corpus(tmp_path / "text", drawn(lengths)))
+@pytest.mark.parametrize("lengths", [[20] * 4, [20] * 9, [100, 100, 100, 90]])
+def test_of_few_documents_of_one_length_one_is_held_out(lengths: list[int], tmp_path: Path) -> None:
+    learnt, held = _corpus.divided(corpus(tmp_path / "text", drawn(lengths)))
+    assert held.sum() == 1 and np.array_equal(learnt, ~held)
+    assert np.array(lengths)[held] == min(lengths)
+
+
+def test_a_text_of_too_few_documents_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="documents in the text .*: 3.*--validation"):
+        _corpus.divided(corpus(tmp_path / "text", drawn([20, 20, 9])))
 
 
 def test_what_is_held_out_is_not_learnt_in_another_place(tmp_path: Path) -> None:

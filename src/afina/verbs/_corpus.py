@@ -50,10 +50,10 @@ def corpora(
 
 
 def divided(corpus: Any) -> tuple[Any, Any]:
-    """Return which documents [documents] are learnt from, and which are held out; InputError where none can be.
+    """Return which documents [documents] are learnt from, and which are held out; InputError where they are too few.
 
-    Held out are 1 % of them, ten where there are few, and a tenth of the tokens at most: of those drawn, the longest are
-    learnt from. Of documents that are alike one is held out, and none of the others learnt from.
+    Held out are 1 % of them, ten where there are few, and a tenth of the tokens at most, or the shortest document where
+    each is more than that: of those drawn, the longest are learnt from. Of documents that are alike one is held out, and none of the others learnt from.
     """
     import numpy as np
 
@@ -61,15 +61,13 @@ def divided(corpus: Any) -> tuple[Any, Any]:
     _print, first, alike = np.unique(corpus.fingerprints(), return_index=True, return_inverse=True)
     order = np.argsort(first)  # the different documents as they stand in the text
     tokens = np.bincount(alike, weights=lengths)[order]  # of each and all that are like it
-    room = lengths.sum() / MOST
+    room = max(lengths.sum() / MOST, tokens.min(initial=np.inf))
     able = np.flatnonzero(tokens <= room)
-    if len(first) < FEWEST or not len(able):
-        few = _(
-            "Different documents in the text (parts between blank lines): {n}, too few to hold some out."
-        ).format(n=len(first))
-        long = _("Each document of the text is more than a tenth of it, too much to be held out.")
+    if len(first) < FEWEST:
         raise InputError(
-            (few if len(first) < FEWEST else long)
+            _(
+                "Different documents in the text (parts between blank lines): {n}, too few to hold some out."
+            ).format(n=len(first))
             + " "
             + _(
                 "Put a blank line between documents, give JSONL with a document in the field text of each line, or name "
