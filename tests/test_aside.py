@@ -59,7 +59,7 @@ def old_run(run: Path) -> Path:
         ),
         ("adapt three.txt --model tiny --max-tokens 2000", "too few to hold some out"),
         ("adapt text.txt --model tiny --tokens-per-step 900000", "too little to adapt"),
-        ("finetune chain.toml", "Stage 1 (adapt): Documents in the text"),
+        ("finetune chain.toml", "Stage 1 (adapt): Different documents in the text"),
     ],
 )  # fmt: skip
 def test_what_is_refused_leaves_the_old_run(

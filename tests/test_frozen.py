@@ -20,7 +20,7 @@ from afina.models.heads import hidden_states, outputs
 from afina.models.load import load, load_tokenizer
 from afina.models.parts import blocks, config
 from afina.tasks.classification import Classification
-from afina.train import frozen, machine
+from afina.train import frozen, machine, store
 from afina.train.bundle import in_batches
 from afina.train.fit import unfreeze
 from afina.train.frozen import Readings, frozen_blocks, kept
@@ -195,18 +195,18 @@ def test_it_is_given_up_without_a_trace(
     elif fault == "too large":
         given = given._replace(rows=10**12)
     elif fault == "the disk is full":
-        monkeypatch.setattr(frozen.os, "pwrite", raises(OSError(28, "No space left on device")))
+        monkeypatch.setattr(store.os, "pwrite", raises(OSError(28, "No space left on device")))
     elif fault == "half a row fits":
-        monkeypatch.setattr(frozen.os, "pwrite", lambda _file, data, _place: len(data) // 2)
+        monkeypatch.setattr(store.os, "pwrite", lambda _file, data, _place: len(data) // 2)
     elif fault == "memory runs out":
-        monkeypatch.setattr(frozen._Store, "read", raises(RuntimeError("could not create a primitive")))
+        monkeypatch.setattr(store.Store, "read", raises(RuntimeError("could not create a primitive")))
     elif fault == "rows are padded":  # by the body itself, as Longformer does
-        own = frozen._Store._keep
+        own = store.Store._keep
         monkeypatch.setattr(
-            frozen._Store, "_keep", lambda self, out: own(self, torch.cat([out, out[:, :1]], 1))
+            store.Store, "_keep", lambda self, out: own(self, torch.cat([out, out[:, :1]], 1))
         )
     elif fault == "another answer":
-        monkeypatch.setattr(frozen._Store, "same", lambda *_given: False)
+        monkeypatch.setattr(store.Store, "same", lambda *_given: False)
     passes = 1.0 if fault == "read once" else 3.0
     with frozen.keeping(accelerator, model, only(model, case.method), given, passes, tmp_path) as found:
         assert found.rows == 0
@@ -221,7 +221,7 @@ def test_another_fault_of_reading_is_no_lack_of_memory(
     case = toys.case("classification-head", folder)
     model = case.model().eval()
     unfreeze(model, only(model, case.method))
-    monkeypatch.setattr(frozen._Store, "read", raises(RuntimeError("shapes differ")))
+    monkeypatch.setattr(store.Store, "read", raises(RuntimeError("shapes differ")))
     with (
         pytest.raises(RuntimeError, match="shapes"),
         kept(model, only(model, case.method), readings(case), tmp_path),

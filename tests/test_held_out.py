@@ -62,7 +62,7 @@ def test_of_few_documents_of_one_length_one_is_held_out(lengths: list[int], tmp_
 
 
 def test_a_text_of_too_few_documents_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="documents in the text .*: 3.*--validation"):
+    with pytest.raises(InputError, match=r"documents in the text .*: 3.*--validation"):
         _corpus.divided(corpus(tmp_path / "text", drawn([20, 20, 9])))
 
 

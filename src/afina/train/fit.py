@@ -18,11 +18,12 @@ from afina.messages import _
 from afina.messages.numbers import number
 from afina.train import aside, checkpoint, machine, memory
 from afina.train.curvature import Drawn, observer
-from afina.train.frozen import Kept, Readings, keeping
+from afina.train.frozen import Readings, keeping
 from afina.train.guard import Guard
 from afina.train.interrupt import Stop, asked_to_stop
 from afina.train.loop import Objective, steps
 from afina.train.optimizer import adamw, rate, sophia
+from afina.train.store import Kept
 from afina.train.track import Bar, Log, peak_memory_mb
 from afina.train.work import Work
 

@@ -78,9 +78,7 @@ def learn(
     )
 
 
-def figures(
-    progress: Any, model: Any, scores: Mapping[str, Any], chosen: Any, run: Path, began: float
-) -> dict[str, Any]:
+def figures(progress: Any, scores: Mapping[str, Any], chosen: Any, run: Path, began: float) -> dict[str, Any]:
     """Return what a run is said to have cost and learnt; `scores` are those of held-out text."""
     from afina.train import machine
 

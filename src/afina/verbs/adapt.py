@@ -225,7 +225,7 @@ def _run(texts: list[Path], chosen: Chosen, source: Path, unseen: Unseen | None)
     )
     best: Any = load(run / "best", head).to(accelerator.device)
     result = _pretraining.figures(
-        progress, model, _held_out.held_out(best, task, tokenizer, held, verb), verb, run, began
+        progress, _held_out.held_out(best, task, tokenizer, held, verb), verb, run, began
     )
     result["losses"]["before"] = _held_out.losses(verb, first)
     if main and (worse := _worse(result["losses"])):

@@ -191,7 +191,7 @@ def _run(texts: list[Path], common: Common, chosen: Pretrain, task: MaskedLm | C
     )
     best: Any = load(run / "best", _initial_model.head(task, run / "best")).to(accelerator.device)
     scores = _held_out.held_out(best, task, tokenizer, held, chosen)
-    result = _pretraining.figures(progress, model, scores, chosen, run, began)
+    result = _pretraining.figures(progress, scores, chosen, run, began)
     if main:
         folder.write_json(run / "scores.json", result)
     accelerator.wait_for_everyone()
