@@ -129,7 +129,7 @@ def test_a_kill_at_any_moment_leaves_one_whole_run(
 ) -> None:
     """The old one until the new one has taken a step, from then on the new one."""
     run = old_run(tmp_path / "run")
-    before, done, taken = toy.content(run), 0, False  # `taken`: a step
+    before, done = toy.content(run), 0
     rename, rmtree = Path.rename, shutil.rmtree
 
     class Killed(BaseException):
@@ -160,12 +160,14 @@ def test_a_kill_at_any_moment_leaves_one_whole_run(
                 aside.put_back(run)
             else:
                 aside.stepped()
-                taken = True
         except Killed:
             pass
-    taken |= (run / aside.SPENT).is_dir()
     aside._begun.clear()  # as in another process
+    taken = not aside.holds(run) and (run / "run.toml").read_text() == "new"
     folder.check(run, resume=True, overwrite=False)
+    folder.claim(run, resume=False, overwrite=True)
+    aside.put_back(run)
+    aside._begun.clear()
     if taken:
         assert sorted(toy.content(run)) == ["corpus", "corpus/new", "mine.txt", "run.toml"]
         assert (run / "run.toml").read_text() == "new"
@@ -174,6 +176,30 @@ def test_a_kill_at_any_moment_leaves_one_whole_run(
     folder.claim(run, resume=False, overwrite=True)
     aside.stepped()
     assert sorted(each.name for each in run.iterdir()) == ["mine.txt"]
+
+
+def test_a_killed_run_can_be_gone_on_with_and_what_it_replaces_waits(tmp_path: Path) -> None:
+    run = old_run(tmp_path / "run")
+    folder.claim(run, resume=False, overwrite=True)
+    (run / "run.toml").write_text("new")
+    aside._begun.clear()  # as in another process
+    with pytest.raises(InputError, match="holds a run already"):
+        folder.check(run, resume=False, overwrite=False)
+    folder.check(run, resume=True, overwrite=False)
+    folder.claim(run, resume=True, overwrite=False)
+    assert (run / "run.toml").read_text() == "new" and aside.holds(run)
+    aside.stepped()
+    assert sorted(each.name for each in run.iterdir()) == ["mine.txt", "run.toml"]
+    assert (run / "run.toml").read_text() == "new"
+
+
+def test_a_folder_of_ones_own_is_no_old_run(tmp_path: Path) -> None:
+    for name in ("corpus", "replaced", "replaced.tmp", "replaced.old", "spent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text(name)
+    before = toy.content(tmp_path)
+    folder.check(tmp_path, resume=False, overwrite=False)
+    assert toy.content(tmp_path) == before
 
 
 def test_what_can_be_gone_on_with_is_put_back_too_and_says_so(tmp_path: Path) -> None:

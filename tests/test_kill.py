@@ -101,7 +101,8 @@ def left(run: Path) -> dict[str, Any]:
     for told in (run / "last" / "progress.json", run / "scores.json"):
         found = json.loads(told.read_text(encoding="utf-8"))
         kept[told.name] = {
-            name: value for name, value in found.items() if name not in ("seconds", "peak_memory_mb", "tokens_per_s", "share_of_peak")
+            name: value for name, value in found.items()
+            if name not in ("seconds", "total", "peak_memory_mb", "tokens_per_s", "share_of_peak")
         }  # fmt: skip
     del kept["last"]["progress.json"]  # its seconds are those of the clock
     return kept | {"steps": toy.steps(run)}

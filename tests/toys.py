@@ -31,6 +31,7 @@ from afina.train.curvature import hutchinson
 from afina.train.fit import Budget, Progress, fit
 from afina.train.frozen import Readings
 from afina.train.loop import Objective, steps
+from afina.train.work import Work
 
 WHOLE = 10**6  # micro-batch tokens that hold any step in one piece
 LENGTH = 32  # positions of the model
@@ -304,6 +305,7 @@ def run(
         steps_per_epoch=plan.steps_per_epoch,
         evaluate=evaluate,
         readings=readings,
+        work=Work,
         resume=resume,
         quiet=True,
         drawn=getattr(case.task, "drawn", None),

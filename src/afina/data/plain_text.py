@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from afina.core import Table, mended
+from afina.core import Row, Table, mended
 from afina.data import encoding, hub, json_rows
+from afina.data.stream import Stream
 from afina.errors import InputError
 from afina.messages import _
 
@@ -164,13 +165,20 @@ def documents(file: Path, column: str | None = None) -> Iterator[list[str]]:
 
 def rows(file: Path, column: str | None = None) -> Iterator[list[str]]:
     """The texts of a task's rows as documents: of `column` where it is one of theirs, else of the one that is guessed."""
-    from afina.data.read import read
-
     if not (file.exists() and has_columns(file)):
         yield from documents(file, column)
         return
-    table = read(file, offline=True)
-    yield from _parted(_table_texts(table, file, column if column in table.columns else None))
+    found = streamed(file)
+    of = _column(found.beginning(), file, column if column in found.columns else None)
+    yield from _parted(_texts_of(found.rows(), *of))
+
+
+def streamed(file: Path) -> Stream:
+    """The rows of a task, one after another where the file's form allows it."""
+    from afina.data.read import stream
+
+    found = stream(file, offline=True)
+    return Stream.out_of(found) if isinstance(found, Table) else found
 
 
 def _parted(texts: Iterator[str]) -> Iterator[list[str]]:
@@ -232,15 +240,14 @@ def column_in_words(file: Path, named: str | None, *, of_task: bool = False) -> 
     In the rows `of_task` it is guessed in every form, and where the one that is `named` is another file's.
     """
     from afina.data.columns import why
-    from afina.data.read import read
 
     guessed = has_columns(file) if of_task else not named and _kind(file) in TABLES
     if hub.is_dataset(file) or not guessed:
         return None
-    table = read(file, offline=True)
-    if named in table.columns:
+    found = streamed(file)
+    if named in found.columns:
         return None
-    column, role = _column(table, file, None)
+    column, role = _column(found.beginning(), file, None)
     return _("Of {file} the column '{column}' is read: {why}.").format(
         file=file, column=column, why=why(column, "context" if role == "context" else "text")
     )
@@ -267,12 +274,16 @@ def _column(table: Table, file: Path, named: str | None) -> tuple[str, str]:
 
 
 def _table_texts(table: Table, file: Path, named: str | None) -> Iterator[str]:
-    """The texts of a task's rows: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
+    """The texts of a task's rows."""
+    return _texts_of(iter(table.rows), *_column(table, file, named))
+
+
+def _texts_of(rows: Iterator[Row], column: str, role: str) -> Iterator[str]:
+    """What stands in the column: words, as CoNLL's, with blanks between; of questions about a text that text, once."""
     from afina.data.value import text_of
 
-    column, role = _column(table, file, named)
     before = None
-    for row in table.rows:
+    for row in rows:
         value = row.get(column)
         if role == "context" and value == before:
             continue

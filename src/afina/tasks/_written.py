@@ -178,7 +178,7 @@ class Written(Task):
         return None
 
     def asks(self, number: int, rows: Sequence[Row]) -> bool:
-        """Whether row `number` of `rows`, which have gold answers, is also answered in words: some, spread evenly."""
+        """Whether row `number` of `rows`, which have gold answers, is also answered in words: some, drawn from all over them."""
         return number in spread(len(rows), self.samples)
 
     def _surprise(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ STAGES = "stages"  # the runs of the stages before
 FOLDERS = ("best", "last", "tokenizer", "corpus", "held_out", "replay", "runs", "folds", STAGES, "trial")
 HALF = (".new", ".old", ".tmp")  # what a kill leaves beside a file or folder that was being written
 
-ASIDE = "replaced"  # all of the old run: what lies beside it is a new one that has taken no step
-MOVING = "replaced.tmp"  # what of it lies in here belongs to what lies beside it
-SPENT = "replaced.old"  # of no use to anyone
+# No name that a person would give a folder of theirs.
+ASIDE = ".afina-replaced"  # all of the old run: what lies beside it is a new one that has taken no step
+MOVING = ".afina-replaced.tmp"  # what of it lies in here belongs to what lies beside it
+SPENT = ".afina-spent."  # and more: of no use to anyone
 
 
 class _Begun(NamedTuple):
@@ -44,7 +46,8 @@ def begin(run: Path, *, new: bool, replaces: bool) -> None:
 def stepped() -> None:
     """Remove what was put aside: what has begun has taken a step, and is a run from now on."""
     while _begun:
-        _spend(_begun.pop().run)
+        _spend(_begun[-1].run)
+        _begun.pop()
 
 
 @contextmanager
@@ -61,7 +64,7 @@ def until_stepped() -> Iterator[None]:
         ended, back = _begun[before:], False
         del _begun[before:]
         for run, new in reversed(ended):
-            if _holds(run):
+            if holds(run):
                 put_back(run)
                 back = True
             elif refused:
@@ -79,28 +82,32 @@ def until_stepped() -> Iterator[None]:
 
 
 def recover(run: Path) -> None:
-    """Put back what a process has put aside that was killed before its first step."""
-    if any((run / name).is_dir() for name in (ASIDE, MOVING, SPENT)) and not any(
-        run.absolute() == each.run for each in _begun
-    ):
+    """Put back what a killed process was just putting aside: the run that it would have begun is not there.
+
+    One that is there, and has taken no step, can be gone on with or replaced in its turn, and what it replaces stays
+    aside. Of several processes that are launched together the first does it.
+    """
+    begun = (run / ASIDE).is_dir() and any((run / name).is_file() for name in FILES)
+    mine = any(run.absolute() == each.run for each in _begun)
+    if holds(run) and not (begun or mine) and os.environ.get("RANK", "0") == "0":
         take(run)
         put_back(run)
 
 
 def put_back(run: Path) -> None:
     """Put back what was put aside and remove what has begun in its place; a kill in between leaves it to be done."""
-    shutil.rmtree(run / SPENT, ignore_errors=True)
     if (run / ASIDE).is_dir():
+        # Moved out of the way first: on a network disk a file that is still open cannot be removed.
+        spent = Path(tempfile.mkdtemp(prefix=SPENT, dir=run))
         for place in left(run):
-            if place.is_dir() and not place.is_symlink():
-                shutil.rmtree(place)
-            else:
-                place.unlink(missing_ok=True)
+            if os.path.lexists(place):
+                place.rename(spent / place.name)
         (run / ASIDE).rename(run / MOVING)
     if (run / MOVING).is_dir():
         for place in (run / MOVING).iterdir():
             place.rename(run / place.name)
         (run / MOVING).rmdir()
+    _clear(run)
 
 
 def left(run: Path) -> Iterator[Path]:
@@ -109,14 +116,21 @@ def left(run: Path) -> Iterator[Path]:
         yield from (*(run / f"{part}{half}" for half in HALF), run / part)
 
 
-def _holds(run: Path) -> bool:
+def holds(run: Path) -> bool:
+    """Whether something was put aside in the folder."""
     return (run / ASIDE).is_dir() or (run / MOVING).is_dir()
 
 
 def _spend(run: Path) -> None:
     if (run / ASIDE).is_dir():
-        (run / ASIDE).rename(run / SPENT)
-        shutil.rmtree(run / SPENT, ignore_errors=True)  # what stays is removed the next time
+        (run / ASIDE).rename(tempfile.mkdtemp(prefix=SPENT, dir=run))
+    _clear(run)
+
+
+def _clear(run: Path) -> None:
+    """Remove what is of no use; what cannot be removed now is the next time."""
+    for place in run.glob(f"{SPENT}*"):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _take_away(run: Path, *, new: bool) -> None:

@@ -99,17 +99,19 @@ def fit(
     resume: bool = False,
     quiet: bool = False,
     drawn: Drawn | None = None,
+    work: Callable[[nn.Module], Work] | None = None,
     began: float | None = None,
 ) -> Progress:
     """Train `model` to the end of the budget and return how it went.
 
-    `batches(start, stop, most)` yields the micro-batches of each step, of at most `most` tokens where that is not None: a
-    step that runs out of memory is taken again with half as many, and all steps after it have no more. `evaluate` returns a score (more is better; the
-    first number counts, the next break ties) and what to log; `keep_best` writes the weights of the best score so
-    far. With `readings` what frozen blocks give is computed once, and how that goes is told. `run/last` holds the state to resume from. `drawn`
-    gives a batch with answers drawn from the model's own, which Sophia's estimate `gnb` is made of. `began` is when
-    all of it did, by `time.perf_counter`, see `checkpoint.began`. Raises
-    Interrupted after Ctrl-C, when the state is safe, and InputError where the loss is no number.
+    `batches(start, stop, most)` yields the micro-batches of each step, of at most `most` tokens where that is not None:
+    a step that runs out of memory is taken again with half as many, and all steps after it have no more. `evaluate`
+    returns a score (more is better; the first number counts, the next break ties) and what to log; `keep_best` writes
+    the weights of the best score so far. With `readings` what frozen blocks give is computed once, and how that goes is
+    told. `run/last` holds the state to resume from. `drawn` gives a batch with answers drawn from the model's own, which
+    Sophia's estimate `gnb` is made of. With `work` the useful arithmetic of each stage is counted. `began` is when all
+    of it did, by `time.perf_counter`, see `checkpoint.began`. Raises Interrupted after Ctrl-C, when the state is safe,
+    and InputError where the loss is no number.
     """
     saved = checkpoint.progress(run / "last") if resume else None
     progress = Progress(**saved | {"guard": Guard(**saved.get("guard", {}))}) if saved else Progress()
@@ -135,14 +137,13 @@ def fit(
             if saved and progress.step > start:
                 checkpoint.load_optimizer(run / "last", model, optimizer)
             objective = accelerator.prepare(Objective(model, loss))
-            began = time.perf_counter()
-            passes = (
-                end - start
-            ) / steps_per_epoch  # of the whole stage, so that a resumed run goes the same way
-            work = Work(model)
+            reads = time.perf_counter()
+            # Of the whole stage, so that a resumed run goes the same way.
+            passes = (end - start) / steps_per_epoch
+            done = work(model) if work else None
             between = partial(watch.reading, readings, optimizer, stop)
             with keeping(accelerator, model, stage, readings, passes, run, between=between) as kept:
-                watch.has_read(readings, kept, work, time.perf_counter() - began)
+                watch.has_read(readings, kept, done, time.perf_counter() - reads)
                 for step in steps(
                     accelerator,
                     objective,
@@ -156,7 +157,7 @@ def fit(
                     observe=observer(accelerator, objective, optimizer, budget.seed, drawn),
                     smaller=watch.smaller,
                 ):
-                    progress.flop += work(step, kept.taken())
+                    progress.flop += done(step, kept.taken()) if done else 0.0
                     watch.after(step, optimizer, stop.asked)
                     if progress.stopped:
                         break
@@ -198,9 +199,9 @@ class _Watch:
         """Tell how many tokens the frozen blocks have read, and stop there where that is asked for."""
         if readings and not tokens:
             self.bar.say(
-                _(
-                    "What the frozen blocks give is computed once, before the first step, and kept: {tokens} tokens."
-                ).format(tokens=number(readings.tokens))
+                _("What the frozen blocks give is computed once, now, and kept: {tokens} tokens.").format(
+                    tokens=number(readings.tokens)
+                )
             )
         if readings:
             self.bar.read(tokens / max(readings.tokens, 1))
@@ -208,12 +209,12 @@ class _Watch:
             self._save(optimizer)
             raise _stopped(self.progress.step)
 
-    def has_read(self, readings: Readings | None, kept: Kept, work: Work, seconds: float) -> None:
+    def has_read(self, readings: Readings | None, kept: Kept, work: Work | None, seconds: float) -> None:
         """Count what the reading has cost, or say why there was no room for it."""
         self.progress.kept = kept.rows
         self.progress.seconds += seconds
         self.bar.took(seconds)
-        if readings and kept.rows:
+        if work and readings and kept.rows:
             self.progress.flop += work.reading(readings.tokens, readings.rows)
         if kept.why:
             self.bar.say(kept.why)

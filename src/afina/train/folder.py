@@ -85,8 +85,12 @@ def claim(run: Path, *, resume: bool, overwrite: bool) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         take(run)
-        if not resume:
-            aside.begin(run, new=new, replaces=overwrite)
+        if overwrite and aside.holds(
+            run
+        ):  # by a run that has taken no step: it is what was there before that is kept
+            aside.put_back(run)
+        if not resume or aside.holds(run):
+            aside.begin(run, new=new, replaces=overwrite and not resume)
     except OSError as error:
         raise cannot_write(run, error) from None
 

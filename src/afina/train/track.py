@@ -94,7 +94,7 @@ class Bar:
 
     def read(self, share: float) -> None:
         """Show which share of what frozen blocks are to read has been read."""
-        words = _("frozen blocks: {share} % read").format(share=number(100 * share))
+        words = _("frozen blocks read: {share}").format(share=f"{number(100 * share)}\u00a0%")
         self.progress.update(self.line, words=words)
 
     def took(self, seconds: float) -> None:

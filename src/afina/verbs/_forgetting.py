@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEXTS = Path(data.__file__).parent / "neutral"
 LANGUAGES = ("es", "en")
-MOST = 500  # sentences of a file that are read, spread evenly
+MOST = 500  # sentences of a file that are read, drawn from all over it
 TOKENS = 1024  # that go through the model at once, padding counted
 
 Neutral = dict[str, list[Row]]

@@ -283,6 +283,10 @@ def nothing_usable(task: Task, file: str | Path) -> str:
     return _("{file} has no row with {columns}.").format(file=file, columns=listed(needed(task), _("and")))
 
 
+# What `lengths` counts, so that blocks of rows can be added up.
+COUNTED = ("rows", "rows_cut", "tokens_cut", "rows_in_windows", "tokens_in_windows")
+
+
 def lengths(
     task: Task, rows: Sequence[Row], encoded: Sequence[Row], tokenizer: Any, max_length: int
 ) -> dict[str, Any]:

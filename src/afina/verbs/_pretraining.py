@@ -29,6 +29,7 @@ def learn(
     from afina.train.atomic import replaced
     from afina.train.fit import Budget, fit
     from afina.train.track import say
+    from afina.train.work import Work
 
     total = min(sum(steps for _sources, steps in phases), chosen.max_steps or 10**12)
     if chosen.warmup_steps >= total and chosen.warmup_steps >= 1:
@@ -74,6 +75,7 @@ def learn(
         resume=chosen.resume,
         quiet=quiet,
         drawn=(rehearsal or task).drawn,
+        work=Work,
         began=began,
     )
 

@@ -58,8 +58,7 @@ def place(
     `replay` is a file of its own.
     """
     from afina.data.columns import guess
-    from afina.data.plain_text import check, has_columns
-    from afina.data.read import read as read_table
+    from afina.data.plain_text import check, has_columns, streamed
     from afina.train import folder
 
     if not texts:
@@ -81,7 +80,7 @@ def place(
         if text.exists() or not chosen.resume:  # what came from the Hub need not be there any more
             check(text, own)
     if of_rows and Path(str(rows)).exists():
-        guess(read_table(str(rows), offline=True), "text", column)
+        guess(streamed(Path(str(rows))).beginning(), "text", column)
     if not chosen.resume:
         _check_apart(texts, chosen.validation, replay)
     run = folder.place(chosen.output_dir, str(texts[0]))

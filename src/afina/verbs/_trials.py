@@ -60,12 +60,14 @@ def carry_out(
     runner: Runner,
     until: float | None,
     tell: Callable[[str], None],
+    first: Callable[[], None] = lambda: None,
     late: str = LATE,
 ) -> list[Done]:
     """Have each trial that is not done yet carried out by the runner and return what came of them, in order.
 
-    No trial begins after `until` (on the clock of `time.time`); `late` is what is said of those that are. Raises Interrupted after Ctrl-C, when the running
-    ones have kept their state.
+    No trial begins after `until` (on the clock of `time.time`); `late` is what is said of those that are. `first` is
+    called when one has a result, again at each. Raises Interrupted after Ctrl-C, when the running ones have kept their
+    state.
     """
     from afina.train.interrupt import asked_to_stop
 
@@ -90,7 +92,10 @@ def carry_out(
             )
             + (f": {error}" if error else "")
         )
-        return Done(each, None, None, error) if error else read(each, folder)
+        if error:
+            return Done(each, None, None, error)
+        first()
+        return read(each, folder)
 
     with asked_to_stop() as stop, ThreadPoolExecutor(runner.at_once) as pool:
         found = list(pool.map(one, range(len(trials))))

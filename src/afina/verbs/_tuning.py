@@ -23,8 +23,9 @@ def tune(
     """Return the best of three learning rates for each method, model and fold, by one seed's validation score.
 
     Of rates that score alike the one that is nearest to that of before is taken: a search that tells nothing apart is no
-    reason to leave it. A fold has a rate of its own, for the validation rows of the others are rows that it is scored on. Returned beside
-    them is what to say of the methods and models of which some run of the search gave no result.
+    reason to leave it. A fold has a rate of its own, for the validation rows of the others are rows that it is scored
+    on. All methods try one rate before any tries the next, so that a budget that ends early leaves none behind by more
+    than one. Returned beside them is what to say of those of which some run of the search gave no result.
     """
     from afina.models.load import load_config
 
@@ -48,6 +49,7 @@ def tune(
                     )
                     for fold in chosen.folds
                 ]  # fmt: skip
+    wanted.sort(key=lambda pair: -near[pair[0]])  # the rate without a search first
     every = carry_out([each for _factor, each in wanted])
     for (factor, _trial), done in zip(wanted, every, strict=True):
         if done.result:

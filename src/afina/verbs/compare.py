@@ -166,9 +166,8 @@ def _measured(
     rivals = _scored.share_rivals(chosen, scored, place / RUNS)
     carry_out = partial(
         _trials.carry_out, data=data, alike=chosen.alike, folder=place / RUNS,
-        runner=runner, tell=tell,
+        runner=runner, tell=tell, first=aside.stepped,
     )  # fmt: skip
-    aside.stepped()  # what goes wrong in a run is told in its line
     search = partial(carry_out, until=searched, late=_tuning.LATE)
     tuned, untried = _tuning.tune(chosen, scored.task.direction, search) if verb.tune == "small" else ({}, {})
     done = carry_out(

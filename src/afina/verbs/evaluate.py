@@ -132,14 +132,14 @@ def _answered(bundle: "Bundle", rows: Sequence[Row]) -> tuple[list[Any], dict[st
     Block by block, for encoded rows take many times the memory of their text; but at once where answers are written,
     which is done for some rows only, drawn from all of them.
     """
-    from afina.verbs._prepare import lengths
+    from afina.verbs._prepare import COUNTED, lengths
 
     task, answers, seen = bundle.task, [], Counter[str]()
     for some in [rows] if task.writes else blocks(iter(rows)):
         encoded = task.encode(some, bundle.tokenizer, bundle.max_length)
         answers += bundle.answers_to(encoded)
         length = lengths(task, some, encoded, bundle.tokenizer, bundle.max_length)
-        seen.update({name: value for name, value in length.items() if isinstance(value, int)})
+        seen.update({name: length[name] for name in COUNTED})
     return answers, {**seen, "max_length": bundle.max_length}
 
 

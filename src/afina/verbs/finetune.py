@@ -192,6 +192,7 @@ def _train(
     from afina.train.forecast import WORTH, fitting, forecast
     from afina.train.run import Run
     from afina.train.track import read, say
+    from afina.train.work import Work
 
     task, method, splits, quiet = prepared.task, chosen.method, prepared.splits, chosen.common.quiet
     torch.set_num_threads(recorded.get("threads", torch.get_num_threads()))
@@ -294,6 +295,7 @@ def _train(
         readings=given,
         resume=verb.resume,
         quiet=quiet,
+        work=Work,
         began=began_at,
     )
     machine.return_memory()

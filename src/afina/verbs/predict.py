@@ -89,7 +89,7 @@ def stream(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any)
     if own.output and any(isinstance(text, str | Path) and _same(text, own.output) for text in texts):
         raise InputError(_("{file} holds what is asked; choose another --output.").format(file=own.output))
     from afina.train.track import say
-    from afina.verbs._prepare import lengths, long_rows, named, taken
+    from afina.verbs._prepare import COUNTED, lengths, long_rows, named, taken
 
     def tell(note: str) -> None:
         say(note, common.quiet)
@@ -131,7 +131,7 @@ def stream(run: str | Path, *texts: str | Path | Sequence[str], **settings: Any)
             encoded = bundle.encode(asked, done + 1)
             answers = bundle.told(asked, encoded)
             length = lengths(task, asked, encoded, bundle.tokenizer, bundle.max_length)
-            seen.update({name: value for name, value in length.items() if isinstance(value, int)})
+            seen.update({name: length[name] for name in COUNTED})
             if output:
                 output.add(block, answers)
             done += len(block)
