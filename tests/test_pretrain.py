@@ -99,7 +99,6 @@ def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp
             "part.txt --tokenizer tiny --validation text.txt",
             "Every document of the text is in the held-out text",
         ),
-        ("five.txt --tokenizer tiny", "Each document of the text is more than a tenth of it"),
         ("text.txt --validation copy.txt", "is the training text text.txt itself"),
         ("text.txt one.txt ./text.txt", "The text text.txt is named twice"),
         ("text.txt --model roberta --nsp", "a kind without a head for next sentences"),
@@ -109,7 +108,6 @@ def test_what_cannot_be_learnt_leaves_no_folder(words: str, afina_: Command, tmp
 def test_what_does_not_fit_is_refused(words: str, message: str, afina_: Command, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("El burro come heno. Mañana viene la vaca.", encoding="utf-8")
     corpus(tmp_path / "part.txt", 3)
-    corpus(tmp_path / "five.txt", 5)
     corpus(tmp_path / "copy.txt")
     (tmp_path / "armenian.txt").write_text("\n\n".join(["Բարեւ, ինչպե՞ս ես այսօր։"] * 40), encoding="utf-8")
     (tmp_path / "gpt").symlink_to(EMBEDDED / DECODER.removeprefix("afina/"))
