@@ -15,6 +15,8 @@ import record
 import tasks
 from versions import NEW
 
+from afina.train.rehearsal import WEIGHT
+
 WORK = record.ROOT / ".work" / "adaptation"
 PRETRAINED_ON = record.ROOT / ".work" / "pretrain" / "train.txt"
 DOMAIN = tasks.DATA / "domain"
@@ -71,7 +73,7 @@ def main() -> None:
     result = tasks.compare(SET, about, place, seeds=SEEDS, steps=STEPS, models=[NEW, *chains.values()])
     kept = {key: result[key] for key in tasks.KEPT}
     stages = {name: adapted(place, name) for name in chains}
-    settings = {"tokens": TOKENS, "replay": REPLAY, "steps": STEPS}
+    settings = {"tokens": TOKENS, "replay": REPLAY, "weight_of_replay": WEIGHT, "steps": STEPS}
     plain = json.dumps(
         record.about("python benchmarks/adaptation.py")
         | {"set": about, "settings": settings}
